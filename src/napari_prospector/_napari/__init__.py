@@ -1,0 +1,1 @@
+"""The face in napari, alone in knowing Qt and napari."""

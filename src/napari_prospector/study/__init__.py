@@ -1,0 +1,1 @@
+"""Many slides: cohorts and what is said about them."""

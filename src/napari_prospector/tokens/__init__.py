@@ -1,0 +1,1 @@
+"""From files to tokens: readers, tissue, encoders and the store of embeddings."""
