@@ -1,0 +1,277 @@
+"""Features and maps from neighbourhoods: `count`, `convolve`, `neighbour_counts`, `ball`.
+
+The kernels are in `hops`; here their arguments are checked, the work is cut into strips for threads, and
+integers are folded into features. Public under `napari_prospector.core.graph`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, SupportsIndex
+
+import numba
+import numpy as np
+
+from napari_prospector.core import hops
+from napari_prospector.core.checks import checked_concepts, checked_kernel, checked_whole
+from napari_prospector.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_prospector.core.graph import TokenGraph
+
+__all__ = ["ball", "convolve", "count", "n_features", "neighbour_counts"]
+
+_LEAST_WORK = 100_000
+"""Tokens times hops below which a second thread costs more than it saves."""
+_STRIPS_PER_THREAD = 4
+"""Strips differ in work, as tissue does: a thread that is done takes the next."""
+
+
+def n_features(n_concepts: int, radius: int) -> int:
+    """Length p of counts and kernel: K monograms, and K (K + 1) / 2 pairs where radius > 0.
+
+    Examples
+    --------
+    >>> n_features(20, 4), n_features(20, 0)
+    (230, 20)
+    """
+    return n_concepts + (n_concepts * (n_concepts + 1) // 2 if radius > 0 else 0)
+
+
+def count(
+    graph: TokenGraph, concepts: ArrayLike, n_concepts: int, radius: int, n_threads: int | None = None
+) -> NDArray[np.int64]:
+    """Count the monograms and skip-bigrams of a datum.
+
+    n_a = #{v : c(v) = a} and E_ab = sum over v, and u within `radius` hops of v (v included), of
+    1[{c(v), c(u)} = {a, b}]: an unlike pair counts twice, a like pair twice, and every token pairs once
+    with itself.
+
+    Parameters
+    ----------
+    graph
+        The tokens and edges of the datum.
+    concepts
+        (n_tokens,) integers in 0 ... n_concepts - 1.
+    n_concepts
+        K >= 1.
+    radius
+        Hops, >= 0. At 0 only monograms are counted.
+    n_threads
+        Default: the processors this process may use (or the environment's NUMBA_NUM_THREADS).
+        The result does not depend on it.
+
+    Returns
+    -------
+    (p,) int64
+        n_a for a = 0 ... K - 1, then, where radius > 0, E_ab for a <= b in lexicographic order.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is not such.
+
+    Notes
+    -----
+    Machiraju et al. 2024, section 3.2. Exact integers. Memory beside the inputs: O(n_tokens) for each
+    thread, whatever the radius.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_prospector.core.graph import chain_graph
+    >>> count(chain_graph(np.ones((3, 1)), reach=1), [0, 1, 1], n_concepts=2, radius=1).tolist()
+    [1, 2, 1, 2, 4]
+    """
+    n_concepts = checked_whole("n_concepts", n_concepts, 1)
+    radius = checked_whole("radius", radius, 0)
+    ids = checked_concepts(concepts, n_concepts, graph.n_tokens)
+    monograms = np.bincount(ids, minlength=n_concepts).astype(np.int64)
+    if radius == 0:
+        return monograms
+    shape = (n_concepts, _n_slots(n_concepts))
+    strips = _spent(graph, ids, radius, n_threads, lambda: _wanted(n_concepts, pairs=np.zeros(shape, np.int64)))
+    mixed = sum(strip.pairs for strip in strips)[:, :n_concepts]
+    pairs = mixed + mixed.T
+    np.fill_diagonal(pairs, np.diagonal(mixed))
+    return np.concatenate([monograms, pairs[np.triu_indices(n_concepts)]])
+
+
+def convolve(
+    graph: TokenGraph, concepts: ArrayLike, kernel: ArrayLike, radius: int, n_threads: int | None = None
+) -> NDArray[np.float64]:
+    """Draw the prospect map: what the kernel says about every token and its neighbourhood.
+
+    s(v) = w_c(v) + [radius > 0] * sum of w_c(v)c(u) over u within `radius` hops of v, v included. The
+    scores of a datum add up to <kernel, count(graph, ...)> (completeness).
+
+    Parameters
+    ----------
+    graph
+        The tokens and edges of the datum.
+    concepts
+        (n_tokens,) integers in 0 ... K - 1.
+    kernel
+        (p,) finite, in the order of `count`; its length says K.
+    radius
+        Hops, >= 0. At 0 the kernel has the K monograms alone.
+    n_threads
+        As in `count`.
+
+    Returns
+    -------
+    (n_tokens,) float64
+        The same to the last bit for any number of threads, and for a lattice given as mask or as edges.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is not such.
+
+    Notes
+    -----
+    Machiraju et al. 2024, section 3.3 (k2conv). For each token the neighbours are counted by concept,
+    exactly, and the weights are then summed over concepts in one fixed order. Memory as in `count`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_prospector.core.graph import chain_graph
+    >>> graph = chain_graph(np.ones((3, 1)), reach=1)
+    >>> convolve(graph, [0, 1, 1], kernel=[10.0, 20.0, 1.0, 0.5, 0.0], radius=1).tolist()
+    [11.5, 20.5, 20.0]
+    """
+    radius = checked_whole("radius", radius, 0)
+    weights, n_concepts = checked_kernel(kernel, radius)
+    ids = checked_concepts(concepts, n_concepts, graph.n_tokens)
+    if radius == 0:
+        return weights[ids]
+    scores = np.empty(graph.n_tokens)
+    _spent(graph, ids, radius, n_threads, lambda: _wanted(n_concepts, kernel=weights, scores=scores))
+    return scores
+
+
+def neighbour_counts(
+    graph: TokenGraph, concepts: ArrayLike, n_concepts: int, radius: int, n_threads: int | None = None
+) -> NDArray[np.int32]:
+    """Count the tokens of each concept within `radius` hops of each token, itself included.
+
+    Parameters
+    ----------
+    graph, concepts, n_concepts, radius, n_threads
+        As in `count`.
+
+    Returns
+    -------
+    (n_tokens, n_concepts) int32
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is not such.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_prospector.core.graph import chain_graph
+    >>> neighbour_counts(chain_graph(np.ones((3, 1)), reach=1), [0, 1, 1], n_concepts=2, radius=1).tolist()
+    [[1, 1], [1, 2], [0, 2]]
+    """
+    n_concepts = checked_whole("n_concepts", n_concepts, 1)
+    radius = checked_whole("radius", radius, 0)
+    ids = checked_concepts(concepts, n_concepts, graph.n_tokens)
+    near = np.empty((graph.n_tokens, n_concepts), np.int32)
+    _spent(graph, ids, radius, n_threads, lambda: _wanted(n_concepts, near=near))
+    return near
+
+
+def ball(graph: TokenGraph, token: SupportsIndex, radius: int) -> NDArray[np.int64]:
+    """Tokens within `radius` hops of a token, itself included.
+
+    Parameters
+    ----------
+    graph
+        The tokens and edges.
+    token
+        0 ... n_tokens - 1.
+    radius
+        Hops, >= 0.
+
+    Returns
+    -------
+    (n_near,) int64
+        Ascending.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such token, or radius is not a whole number >= 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_prospector.core.graph import chain_graph
+    >>> ball(chain_graph(np.ones((9, 1)), reach=2), token=1, radius=2).tolist()
+    [0, 1, 2, 3, 4, 5]
+    """
+    start = checked_whole("token", token, 0)
+    if start >= graph.n_tokens:
+        raise InvalidInputError(f"token must be one of 0 ... {graph.n_tokens - 1}; got {start}.")
+    hop_limit = min(checked_whole("radius", radius, 0), graph.n_tokens)
+    return np.sort(hops.search_ball(graph.indptr, graph.indices, start, hop_limit)).astype(np.int64)
+
+
+def _n_slots(n_concepts: int) -> int:
+    """Length of a histogram: a slot a concept, one for holes, and padding."""
+    return (n_concepts // hops.SLOT_STEP + 1) * hops.SLOT_STEP
+
+
+def _wanted(
+    n_concepts: int,
+    kernel: NDArray[np.float64] | None = None,
+    scores: NDArray[np.float64] | None = None,
+    pairs: NDArray[np.int64] | None = None,
+    near: NDArray[np.int32] | None = None,
+) -> hops.Wanted:
+    """Say to a kernel what to write; without a kernel there are no weights."""
+    weights = np.zeros((n_concepts, _n_slots(n_concepts)))
+    if kernel is not None:
+        first, second = np.triu_indices(n_concepts)
+        weights[first, second] = weights[second, first] = kernel[n_concepts:]
+    return hops.Wanted(
+        monograms=np.zeros(n_concepts) if kernel is None else kernel[:n_concepts],
+        weights=weights,
+        scores=np.empty(0) if scores is None else scores,
+        pairs=np.empty((0, weights.shape[1]), np.int64) if pairs is None else pairs,
+        near=np.empty((0, n_concepts), np.int32) if near is None else near,
+    )
+
+
+def _spent(
+    graph: TokenGraph,
+    concepts: NDArray[np.int32],
+    radius: int,
+    n_threads: int | None,
+    make_wanted: Callable[[], hops.Wanted],
+) -> list[hops.Wanted]:
+    """Run the kernel that fits the graph over all tokens; one `Wanted` for each strip."""
+    threads = numba.config.NUMBA_NUM_THREADS if n_threads is None else checked_whole("n_threads", n_threads, 1)
+    n_tokens = graph.n_tokens
+    order = hops.blob_order(graph.indptr, graph.indices)
+    hop_limit = min(radius, n_tokens)  # no shortest path is longer
+    n_units = -(-n_tokens // hops.WORD)
+
+    def spend(first: int, last: int) -> hops.Wanted:
+        wanted = make_wanted()
+        hops.search_balls(graph.indptr, graph.indices, order, concepts, hop_limit, first, last, wanted)
+        return wanted
+
+    if threads == 1 or n_tokens * hop_limit < _LEAST_WORK:
+        return [spend(0, n_units)]
+    bounds = np.linspace(0, n_units, min(n_units, threads * _STRIPS_PER_THREAD) + 1).astype(int).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(spend, bounds[:-1], bounds[1:]))
