@@ -1,0 +1,339 @@
+"""The stored pixels of a TIFF level: tiles and strips, fetched by position, decoded, cached, turned into RGB.
+
+Nothing here knows tifffile: tiff.py reads the tables of a file and hands over offsets, sizes and a decoder.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_prospector.errors import FileFormatError, InvalidInputError, StorageError
+
+__all__ = [
+    "DAMAGE",
+    "WHITE",
+    "Colours",
+    "PositionedFile",
+    "Rows",
+    "SegmentCache",
+    "Segments",
+    "overlap",
+]
+
+UInt8Array = NDArray[np.uint8]
+
+WHITE = 255
+"""The grey value of what lies outside of a slide, and of tiles that its scanner left out."""
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What tifffile and the codecs raise when a file does not hold what its tags say."""
+
+_ROWS_CHUNK = (512, 512)
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How the samples of a pixel become RGB.
+
+    Parameters
+    ----------
+    n_colours
+        1 for grey, 3 for colour; what follows them is alpha or ignored.
+    is_inverted
+        Grey whose zero is white.
+    is_ycbcr
+        Luma and chroma that the decoder leaves as they are.
+    alpha
+        "" (none, or of unknown meaning), "straight" or "premultiplied".
+    """
+
+    n_colours: int
+    is_inverted: bool = False
+    is_ycbcr: bool = False
+    alpha: str = ""
+
+    def rgb(self, samples: NDArray[Any]) -> UInt8Array:
+        """Turn samples, (rows, cols, n_samples) of 8 or 16 bits, into RGB; 16 bits are scaled by their full range."""
+        if samples.dtype.itemsize == 2:
+            samples = ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        colours = samples[..., : self.n_colours]
+        if self.is_inverted:
+            colours = 255 - colours
+        if self.n_colours == 1:
+            colours = np.repeat(colours, 3, axis=2)
+        if self.is_ycbcr:
+            colours = _rgb_of_ycbcr(colours)
+        if self.alpha:
+            colours = self._over_white(colours, samples[..., self.n_colours : self.n_colours + 1])
+        return colours
+
+    def _over_white(self, colours: UInt8Array, alpha: UInt8Array) -> UInt8Array:
+        """Lay colours on white, rounded to the nearest."""
+        opaque = alpha.astype(np.uint32)
+        light = colours * (opaque if self.alpha == "straight" else 255) + WHITE * (255 - opaque)
+        laid: UInt8Array = np.minimum((light + 127) // 255, 255).astype(np.uint8)
+        return laid
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """A level in tiles or compressed strips, `chunk` pixels each, row by row; planes apart follow each other."""
+
+    shape: tuple[int, int]
+    chunk: tuple[int, int]
+    n_planes: int
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    decode: Callable[..., Any]
+    tables: dict[str, bytes | None]
+    ending: bytes
+    colours: Colours
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Number of segments along each axis."""
+        return -(-self.shape[0] // self.chunk[0]), -(-self.shape[1] // self.chunk[1])
+
+    def check_ends(self, file_size: int, where: str) -> None:
+        """Raise `FileFormatError` if a segment is missing from the tables or ends behind the end of the file."""
+        wanted = self.grid[0] * self.grid[1] * self.n_planes
+        if len(self.offsets) < wanted or len(self.sizes) < wanted:
+            raise FileFormatError(
+                f"{where} needs {wanted} tiles; its table names {min(len(self.offsets), len(self.sizes))}."
+                " The file is damaged; copy it again."
+            )
+        offsets, sizes = self.offsets[:wanted], self.sizes[:wanted]
+        # not offsets + sizes: damaged tables may hold numbers whose sum wraps round
+        late = (offsets < 0) | (sizes < 0) | (sizes > file_size - offsets)
+        if late.any():
+            index = int(np.argmax(late))
+            raise FileFormatError(
+                f"{where}, {self.name_of(index)} has {sizes[index]} bytes at {offsets[index]}; the file {file_size}."
+                " It is truncated; copy it again."
+            )
+
+    def name_of(self, index: int) -> str:
+        """Name a segment as users count: by its place in the grid."""
+        row, col = divmod(index % (self.grid[0] * self.grid[1]), self.grid[1])
+        return f"tile (row {row}, col {col})"
+
+    def segments_of(self, row0: int, col0: int, row1: int, col1: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Yield the index and the upper left pixel of each segment that a box touches."""
+        height, width = self.chunk
+        for row in range(row0 // height, (row1 - 1) // height + 1):
+            for col in range(col0 // width, (col1 - 1) // width + 1):
+                yield row * self.grid[1] + col, (row * height, col * width)
+
+    def decode_segment(self, file: PositionedFile, index: int, where: str) -> UInt8Array | None:
+        """Return one segment as RGB, `chunk` large; None if the file leaves it out."""
+        per_plane = self.grid[0] * self.grid[1]
+        planes = []
+        for plane in range(self.n_planes):
+            place = index + plane * per_plane
+            offset, size = int(self.offsets[place]), int(self.sizes[place])
+            if size == 0 or offset == 0:
+                return None
+            planes.append(self._decode(file.read(offset, size), place, f"{where}, {self.name_of(index)}"))
+        rgb = self.colours.rgb(planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2))
+        if rgb.shape[:2] != self.chunk:
+            # the last strip, and JPEG tiles that were cut at the slide's edge
+            rows, cols = rgb.shape[:2]
+            rgb = np.pad(rgb, ((0, self.chunk[0] - rows), (0, self.chunk[1] - cols), (0, 0)), constant_values=WHITE)
+        rgb.flags.writeable = False
+        return rgb
+
+    def _decode(self, encoded: bytes, place: int, where: str) -> NDArray[Any]:
+        """Return one plane of a segment, (rows, cols, samples)."""
+        # libjpeg fills what is missing with grey and says nothing
+        if not encoded.endswith(self.ending) and not encoded.rstrip(b"\0").endswith(self.ending):
+            raise FileFormatError(f"{where} is cut short: its JPEG has no end. The file is damaged; copy it again.")
+        try:
+            decoded, _, _ = self.decode(encoded, place, **self.tables)
+            return np.asarray(decoded[0])
+        except DAMAGE as error:
+            raise FileFormatError(
+                f"{where} cannot be decoded: {error}. The file is damaged there; copy it again."
+            ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A level in uncompressed strips: any part of any row can be fetched as it is, and nothing is cached."""
+
+    shape: tuple[int, int]
+    strip_rows: int
+    n_samples: int
+    dtype: np.dtype[Any]
+    offsets: NDArray[np.int64]
+    colours: Colours
+
+    @property
+    def chunk(self) -> tuple[int, int]:
+        """What is convenient to read at once; the file has no grain of its own."""
+        return min(_ROWS_CHUNK[0], self.shape[0]), min(_ROWS_CHUNK[1], self.shape[1])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of the level."""
+        return self.shape[1] * self.n_samples * self.dtype.itemsize
+
+    def place_of(self, row: int) -> int:
+        """Return the byte at which a row begins."""
+        return int(self.offsets[row // self.strip_rows]) + row % self.strip_rows * self.row_bytes
+
+    def check_ends(self, file_size: int, where: str) -> None:
+        """Raise `FileFormatError` if a strip is missing from the tables or ends behind the end of the file."""
+        if len(self.offsets) * self.strip_rows < self.shape[0] or (self.offsets == 0).any():
+            raise FileFormatError(f"{where} names too few strips for its rows. The file is damaged; copy it again.")
+        for strip in range(-(-self.shape[0] // self.strip_rows)):
+            end = self.place_of(min((strip + 1) * self.strip_rows, self.shape[0]) - 1) + self.row_bytes
+            if end > file_size:
+                raise FileFormatError(
+                    f"{where}, strip {strip} ends at byte {end}, and the file has {file_size}."
+                    " It is truncated; copy it again."
+                )
+
+    def read(self, file: PositionedFile, row0: int, col0: int, row1: int, col1: int) -> UInt8Array:
+        """Return a box that lies inside of the level as RGB."""
+        pixel_bytes = self.n_samples * self.dtype.itemsize
+        width = col1 - col0
+        is_whole = width == self.shape[1]
+        pieces, row = [], row0
+        while row < row1:
+            # a strip's rows lie side by side: full rows come in one read
+            stop = min(row1, (row // self.strip_rows + 1) * self.strip_rows) if is_whole else row + 1
+            pieces.append(file.read(self.place_of(row) + col0 * pixel_bytes, (stop - row) * width * pixel_bytes))
+            row = stop
+        samples = np.frombuffer(b"".join(pieces), self.dtype).reshape(row1 - row0, width, self.n_samples)
+        rgb = self.colours.rgb(samples)
+        return rgb if rgb.flags.writeable else rgb.copy()
+
+
+class PositionedFile:
+    """Reads at given places, from many threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
+        self._name = path.name
+        self._lock = threading.Lock()
+        self.size = self._file.seek(0, os.SEEK_END)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes that begin at `offset`."""
+        if self._file.closed:
+            raise InvalidInputError(f"{self._name} is closed. Open it again with open_slide.")
+        try:
+            content = self._read(offset, size)
+        except OSError as error:
+            raise StorageError(f"{self._name} cannot be read at byte {offset}: {error}. Check the disk.") from error
+        if len(content) != size:
+            raise FileFormatError(
+                f"{self._name} ends inside of a tile, at byte {offset + len(content)}. Copy it again."
+            )
+        return content
+
+    def _read(self, offset: int, size: int) -> bytes:
+        """Read where the system reads positions, without moving a shared one; Windows has no pread."""
+        if hasattr(os, "pread"):
+            return os.pread(self._file.fileno(), size, offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(size)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class SegmentCache:
+    """Decoded segments by (level, index), least recently used first out, bounded in bytes."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._segments: OrderedDict[tuple[int, int], UInt8Array] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[int, int]) -> UInt8Array | None:
+        """Return a segment and mark it as used."""
+        with self._lock:
+            segment = self._segments.get(key)
+            if segment is not None:
+                self._segments.move_to_end(key)
+            return segment
+
+    def put(self, key: tuple[int, int], segment: UInt8Array) -> None:
+        """Keep a segment; the newest stays even if it alone is larger than the bound."""
+        with self._lock:
+            if key in self._segments:
+                return
+            self._segments[key] = segment
+            self._bytes += segment.nbytes
+            while self._bytes > self._most_bytes and len(self._segments) > 1:
+                self._bytes -= self._segments.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._segments.clear()
+            self._bytes = 0
+
+
+def overlap(
+    corner: tuple[int, int], chunk: tuple[int, int], box: tuple[int, int, int, int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return where a segment lies in a box, and which part of the segment that is."""
+    place, part = [], []
+    for start, extent, low, high in zip(corner, chunk, box[:2], box[2:], strict=True):
+        first, stop = max(start, low), min(start + extent, high)
+        place.append(slice(first - low, stop - low))
+        part.append(slice(first - start, stop - start))
+    return (place[0], place[1]), (part[0], part[1])
+
+
+@cache
+def _chroma_tables() -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Return what chroma 0-255 adds to red, blue, and (times 65536) green from Cb and Cr, as in libjpeg's jdcolor.c."""
+    chroma = np.arange(256, dtype=np.int64) - 128
+    half = 1 << 15
+    red = (round(1.40200 * 65536) * chroma + half) >> 16
+    blue = (round(1.77200 * 65536) * chroma + half) >> 16
+    green_cb = -round(0.34414 * 65536) * chroma + half  # rounds the sum of both
+    green_cr = -round(0.71414 * 65536) * chroma
+    return red.astype(np.int32), blue.astype(np.int32), green_cb.astype(np.int32), green_cr.astype(np.int32)
+
+
+def _rgb_of_ycbcr(ycbcr: UInt8Array) -> UInt8Array:
+    """Convert full-range BT.601 luma and chroma, (rows, cols, 3), to RGB."""
+    red, blue, green_cb, green_cr = _chroma_tables()
+    luma, cb, cr = (ycbcr[..., i].astype(np.intp) for i in range(3))
+    channels = (luma + red[cr], luma + ((green_cb[cb] + green_cr[cr]) >> 16), luma + blue[cb])
+    rgb: UInt8Array = np.clip(np.stack(channels, axis=-1), 0, 255).astype(np.uint8)
+    return rgb
