@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["chain_adjacency", "edge_adjacency", "lattice_adjacency", "transposed"]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def lattice_adjacency(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """8-neighbour lattice over the True cells of mask (rows, cols), numbered row by row: (indptr, indices)."""
     rows, cols = mask.shape
@@ -48,7 +48,7 @@ def lattice_adjacency(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArr
     return indptr, indices[:n_edges].copy()
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def chain_adjacency(n_tokens: int, reach: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Every token joined to the `reach` tokens before it and after it: (indptr, indices)."""
     indptr = np.zeros(n_tokens + 1, np.int64)
@@ -64,7 +64,7 @@ def chain_adjacency(n_tokens: int, reach: int) -> tuple[NDArray[np.int64], NDArr
     return indptr, indices
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def transposed(
     indptr: NDArray[np.int64], indices: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -84,7 +84,7 @@ def transposed(
     return turned, sources
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def edge_adjacency(n_tokens: int, edges: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Both directions of edges (n_edges, 2): (indptr, indices). A pair that comes twice is kept twice."""
     indptr = np.zeros(n_tokens + 1, np.int64)

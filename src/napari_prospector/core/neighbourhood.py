@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ball", "convolve", "count", "n_features", "neighbour_counts"]
 
-_LEAST_WORK = 100_000
-"""Tokens times hops below which a second thread costs more than it saves."""
+_LEAST_TOKENS = 20_000
+"""Tokens below which a second thread costs more than it saves."""
 _STRIPS_PER_THREAD = 4
 """Strips differ in work, as tissue does: a thread that is done takes the next."""
 
@@ -259,19 +259,43 @@ def _spent(
     make_wanted: Callable[[], hops.Wanted],
 ) -> list[hops.Wanted]:
     """Run the kernel that fits the graph over all tokens; one `Wanted` for each strip."""
-    threads = numba.config.NUMBA_NUM_THREADS if n_threads is None else checked_whole("n_threads", n_threads, 1)
-    n_tokens = graph.n_tokens
-    order = hops.blob_order(graph.indptr, graph.indices)
-    hop_limit = min(radius, n_tokens)  # no shortest path is longer
-    n_units = -(-n_tokens // hops.WORD)
+    threads = _default_threads() if n_threads is None else checked_whole("n_threads", n_threads, 1)
+    spend, n_units = _plan(graph, concepts, min(radius, graph.n_tokens))  # no shortest path is longer
 
-    def spend(first: int, last: int) -> hops.Wanted:
+    def strip(first: int, last: int) -> hops.Wanted:
         wanted = make_wanted()
-        hops.search_balls(graph.indptr, graph.indices, order, concepts, hop_limit, first, last, wanted)
+        spend(first, last, wanted)
         return wanted
 
-    if threads == 1 or n_tokens * hop_limit < _LEAST_WORK:
-        return [spend(0, n_units)]
+    if threads == 1 or n_units < 2 or graph.n_tokens < _LEAST_TOKENS:
+        return [strip(0, n_units)]
     bounds = np.linspace(0, n_units, min(n_units, threads * _STRIPS_PER_THREAD) + 1).astype(int).tolist()
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(spend, bounds[:-1], bounds[1:]))
+        return list(pool.map(strip, bounds[:-1], bounds[1:]))
+
+
+def _plan(
+    graph: TokenGraph, concepts: NDArray[np.int32], radius: int
+) -> tuple[Callable[[int, int, hops.Wanted], None], int]:
+    """Choose the kernel: a function that spends units first to last, and the number of units."""
+    if graph.mask is None or radius > hops.MAX_BOX_RADIUS:
+        order = hops.blob_order(graph.indptr, graph.indices)
+
+        def spend(first: int, last: int, wanted: hops.Wanted) -> None:
+            hops.search_balls(graph.indptr, graph.indices, order, concepts, radius, first, last, wanted)
+
+        return spend, -(-graph.n_tokens // hops.WORD)
+
+    # Tiles as equal as can be, of 64 cells at most on each side.
+    height, width = (-(-side // -(-side // hops.WORD)) for side in graph.mask.shape)
+    ranks = hops.rank_table(graph.mask, width)
+
+    def slide(first: int, last: int, wanted: hops.Wanted) -> None:
+        hops.slide_boxes(graph.mask, ranks, height, width, concepts, radius, first, last, wanted)
+
+    return slide, -(-graph.mask.shape[0] // height) * ranks.shape[1]
+
+
+def _default_threads() -> int:
+    """Processors that this process may use, or NUMBA_NUM_THREADS of the environment."""
+    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
