@@ -1,0 +1,138 @@
+"""The panel's own small widgets: a path one can type, choose or drop, and a colour bar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from qtpy.QtCore import QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QBrush, QColor, QLinearGradient, QPainter, QPen
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QSizePolicy, QToolButton, QWidget
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QDragEnterEvent, QDropEvent, QPaintEvent
+
+__all__ = ["ColorBar", "PathField"]
+
+BAR_PX = 12
+
+
+class PathField(QWidget):
+    """A path: typed, chosen in a dialog, or dropped.
+
+    Parameters
+    ----------
+    ask
+        Title of the dialog.
+    filter
+        File types of the dialog, as Qt writes them.
+    mode
+        ``"open"`` an existing file, or ``"save"``: a name that need not exist.
+    """
+
+    changed = Signal()
+
+    def __init__(self, ask: str, filter: str, mode: Literal["open", "save"] = "open") -> None:
+        super().__init__()
+        self._ask, self._filter, self._mode = ask, filter, mode
+        self.edit = QLineEdit()
+        self.edit.setAccessibleName(ask)
+        self.edit.editingFinished.connect(self._take_text)
+        button = QToolButton()
+        button.setText("…")
+        button.setToolTip(ask)
+        button.setAccessibleName(ask)
+        button.clicked.connect(self._choose)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(4)
+        row.addWidget(self.edit)
+        row.addWidget(button)
+        self.setAcceptDrops(True)
+        self.edit.setAcceptDrops(False)
+        self._path: Path | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The path; None while the field is empty."""
+        return self._path
+
+    def set_path(self, path: Path | None) -> None:
+        """Show a path and tell of the change."""
+        self.edit.setText("" if path is None else str(path))
+        self._take_text()
+
+    def _take_text(self) -> None:
+        """Take what stands in the field, and tell of it if it is new."""
+        text = self.edit.text().strip()
+        path = Path(text).expanduser() if text else None
+        self.edit.setToolTip(text)
+        if path != self._path:
+            self._path = path
+            self.changed.emit()
+
+    def _choose(self) -> None:
+        """Ask for a path."""
+        start = str(self._path or "")
+        if self._mode == "open":
+            chosen, _ = QFileDialog.getOpenFileName(self, self._ask, start, self._filter)
+        else:
+            chosen, _ = QFileDialog.getSaveFileName(self, self._ask, start or self.edit.placeholderText(), self._filter)
+        if chosen:
+            self.set_path(Path(chosen))
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Accept one file."""
+        urls = event.mimeData().urls()
+        if len(urls) == 1 and urls[0].isLocalFile():
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Take the file."""
+        event.acceptProposedAction()
+        self.set_path(Path(event.mimeData().urls()[0].toLocalFile()))
+
+
+class ColorBar(QWidget):
+    """The colours of a map over a chequered ground, with the score at either end.
+
+    Parameters
+    ----------
+    stops
+        (position from 0 to 1, red, green, blue, opacity), in order.
+    """
+
+    def __init__(self, stops: list[tuple[float, float, float, float, float]]) -> None:
+        super().__init__()
+        self._stops, self._limit, self._ends = stops, 1.0, ("against", "for")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def set_scale(self, limit: float, against: str, speaks: str) -> None:
+        """Say what the ends of the bar mean."""
+        self._limit, self._ends = limit, (against, speaks)
+        self.setToolTip(f"Scores from {-limit:.3g} ({against}) to {limit:.3g} ({speaks}); the same on every slide.")
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        """Return the size of bar and text."""
+        return QSize(180, BAR_PX + self.fontMetrics().height() + 4)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the same: the bar does not shrink in height."""
+        return QSize(80, self.sizeHint().height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the bar, and the scores under it."""
+        painter = QPainter(self)
+        bar = QRectF(0, 0, self.width(), BAR_PX)
+        painter.fillRect(bar, QColor("#f3e6ee"))
+        gradient = QLinearGradient(bar.topLeft(), bar.topRight())
+        for at, *channels in self._stops:
+            gradient.setColorAt(at, QColor.fromRgbF(*channels))
+        painter.fillRect(bar, QBrush(gradient))
+        painter.setPen(QPen(self.palette().text().color()))
+        under = QRectF(0, BAR_PX + 2, self.width(), self.fontMetrics().height())
+        painter.drawText(under, Qt.AlignmentFlag.AlignLeft, f"{self._ends[0]} −{self._limit:.2g}")
+        painter.drawText(under, Qt.AlignmentFlag.AlignHCenter, "0")
+        painter.drawText(under, Qt.AlignmentFlag.AlignRight, f"+{self._limit:.2g} {self._ends[1]}")
+        painter.end()

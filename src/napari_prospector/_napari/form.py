@@ -1,0 +1,136 @@
+"""The fields of the panel: what is asked, and nothing of how it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QLabel, QWidget
+
+from napari_prospector._napari.fields import PathField
+from napari_prospector._napari.request import MAPS, MPP_RANGE, encoder_of
+
+if TYPE_CHECKING:
+    from napari_prospector.core.head import ProspectorHead
+
+__all__ = ["ProspectForm"]
+
+MAP_HINTS = {
+    "evidence": "Evidence: where the class lives.",
+    "decision": "Decision: what the classifier used; it adds up to the slide's score.",
+}
+
+
+class ProspectForm(QWidget):
+    """Slide, head, map, class, and the options that only some slides and heads need."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slide = QComboBox()
+        self.slide.setAccessibleName("Slide")
+        self.slide_caption = _caption()
+        self.head = PathField("Choose a head", "Heads (*.prospector)")
+        self.head.edit.setPlaceholderText("drop a *.prospector file here")
+        self.head_caption = _caption()
+        self.map = QComboBox()
+        self.map.setAccessibleName("Map")
+        for name in MAPS:
+            self.map.addItem(name)
+            self.map.setItemData(self.map.count() - 1, MAP_HINTS[name], Qt.ItemDataRole.ToolTipRole)
+        self.target = QComboBox()
+        self.target.setAccessibleName("Class")
+        self.mpp = QDoubleSpinBox()
+        self.mpp.setAccessibleName("Pixel size")
+        # the lowest value stands for "not given"
+        self.mpp.setRange(0.0, MPP_RANGE[1])
+        self.mpp.setDecimals(4)
+        self.mpp.setSingleStep(0.05)
+        self.mpp.setSuffix(" µm")
+        self.mpp.setSpecialValueText("fill in")
+        self.weights = PathField("Choose the encoder's weights", "Weights (*.safetensors *.pth *.pt *.bin)")
+        self.tokens = PathField("Choose where the tokens are kept", "Token grids (*.tokens.zarr)", mode="save")
+        self._lay_out()
+        for signal in (self.slide.currentIndexChanged, self.map.currentIndexChanged, self.target.currentIndexChanged):
+            signal.connect(lambda _: self.changed.emit())
+        self.mpp.valueChanged.connect(lambda _: self.changed.emit())
+        for field in (self.weights, self.tokens):
+            field.changed.connect(self.changed)
+
+    def _lay_out(self) -> None:
+        """Put the fields under each other."""
+        self.rows = QFormLayout(self)
+        self.rows.setContentsMargins(0, 0, 0, 0)
+        self.rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        self.rows.addRow("Slide", self.slide)
+        self.rows.addRow("", self.slide_caption)
+        self.rows.addRow("Pixel size", self.mpp)
+        self.rows.addRow("Head", self.head)
+        self.rows.addRow("", self.head_caption)
+        self.rows.addRow("Weights", self.weights)
+        map_and_class = QWidget()
+        side_by_side = QHBoxLayout(map_and_class)
+        side_by_side.setContentsMargins(0, 0, 0, 0)
+        side_by_side.addWidget(self.map, 1)
+        side_by_side.addWidget(QLabel("for"))
+        side_by_side.addWidget(self.target, 1)
+        self.rows.addRow("Map", map_and_class)
+        self.rows.addRow("Tokens", self.tokens)
+        self.show_slide("", needs_mpp=False)
+        self.show_head(None, "")
+
+    def set_slides(self, names: list[str], chosen: int) -> None:
+        """List the layers that can be chosen; tells of no change."""
+        self.slide.blockSignals(True)
+        self.slide.clear()
+        self.slide.addItems(names)
+        self.slide.setCurrentIndex(chosen)
+        self.slide.blockSignals(False)
+
+    def show_slide(self, caption: str, needs_mpp: bool) -> None:
+        """Describe the chosen slide, and ask for its pixel size if it states none."""
+        self.slide_caption.setText(caption)
+        self.rows.setRowVisible(self.slide_caption, bool(caption))
+        self.rows.setRowVisible(self.mpp, needs_mpp)
+
+    def show_head(self, head: ProspectorHead | None, caption: str) -> None:
+        """Describe the head, list its classes, and ask for weights if its encoder has some."""
+        self.head_caption.setText(caption)
+        self.rows.setRowVisible(self.head_caption, bool(caption))
+        self.rows.setRowVisible(self.weights, head is not None and bool(encoder_of(head).get("weights_sha256")))
+        self.target.blockSignals(True)
+        self.target.clear()
+        if head is not None:
+            names = [str(name) for name in head.classes_]
+            self.target.addItems(names)
+            self.target.setCurrentIndex(names.index(str(head.target_)) if head.target_ is not None else -1)
+        self.target.blockSignals(False)
+
+    def show_tokens(self, default: Path | None) -> None:
+        """Say where the tokens will be kept unless the user says otherwise."""
+        text = "" if default is None else str(default)
+        self.tokens.edit.setPlaceholderText(default.name if default is not None else "beside the slide")
+        self.tokens.edit.setToolTip(text)
+
+    @property
+    def asked_mpp(self) -> float | None:
+        """The pixel size that was typed; None where none was, or the slide states its own."""
+        return self.mpp.value() if self.mpp.value() > 0 and not self.mpp.isHidden() else None
+
+    @property
+    def asked_target(self) -> str | None:
+        """The class that was chosen."""
+        return self.target.currentText() or None
+
+
+def _caption() -> QLabel:
+    """Return a small label for what is known about the field above it."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    font = label.font()
+    font.setPointSizeF(font.pointSizeF() * 0.9)
+    label.setFont(font)
+    return label

@@ -1,0 +1,299 @@
+"""The job of the panel, off the GUI thread: a slide and a head in, a map and concepts on the token grid out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_prospector._napari.request import ProspectJob, Refusal, encoder_of
+from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorError
+
+if TYPE_CHECKING:
+    from napari_prospector.tokens.encoders.cards import Encoder
+    from napari_prospector.tokens.geometry import GridGeometry
+    from napari_prospector.tokens.slides import Slide
+    from napari_prospector.tokens.store import TokenGrid
+
+__all__ = ["Failure", "JobProgress", "Outcome", "ProspectResult", "Stopped", "TimeLeft", "prospect", "run_job"]
+
+# a rate from less than this is a guess
+SURE_AFTER_S = 1.0
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is.
+
+    Attributes
+    ----------
+    stage
+        What is being done.
+    done, total
+        n of N; `total` is 0 where the stage has no number.
+    seconds_left
+        Of this stage; None while it cannot be told.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+
+    def __str__(self) -> str:
+        """Return one line for the user."""
+        parts = [self.stage]
+        if self.total:
+            parts.append(f"{self.done:,} of {self.total:,}")
+        if self.seconds_left is not None:
+            parts.append(f"{_duration(self.seconds_left)} left")
+        return " · ".join(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class ProspectResult:
+    """What a job found, on the token grid.
+
+    Attributes
+    ----------
+    job
+        What was asked.
+    geometry
+        Of the grid.
+    scores
+        Shape (rows, cols), float32; NaN where there is no token.
+    concepts
+        Shape (rows, cols), int32; -1 where there is no token.
+    probabilities
+        Of each class for the whole slide.
+    limit
+        The score at the end of the colours.
+    n_failed
+        Tiles that could not be read or embedded.
+    """
+
+    job: ProspectJob
+    geometry: GridGeometry
+    scores: NDArray[np.float32]
+    concepts: NDArray[np.int32]
+    probabilities: dict[str, float]
+    limit: float
+    n_failed: int
+
+    def verdict(self) -> str:
+        """Return what the head says about the whole slide, for the user."""
+        head = self.job.head
+        chances = ", ".join(f"{name} {chance:.0%}" for name, chance in self.probabilities.items())
+        lines = [f"{self.job.layer}: {chances}" + ("" if head.is_calibrated_ else " (not calibrated: a ranking)")]
+        if self.n_failed:
+            lines.append(f"{self.n_failed:,} tiles could not be read and are holes in the map.")
+        return "\n".join([*lines, *head.notes_])
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The job was stopped on request; what is embedded is kept."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The job met a bug; the error keeps its traceback."""
+
+    error: RuntimeError
+
+
+Outcome = ProspectResult | Refusal | Stopped | Failure
+
+
+class TimeLeft:
+    """Time left, from the rate since the first count; what was there before does not count as work."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+
+    def __call__(self, done: int, total: int) -> float | None:
+        """Return the seconds left after `done` of `total`; None before there is a rate."""
+        now = self._clock()
+        if self._first is None:
+            self._first = now, done
+            return None
+        passed, worked = now - self._first[0], done - self._first[1]
+        if passed < SURE_AFTER_S or worked <= 0:
+            return None
+        return passed / worked * max(total - done, 0)
+
+
+def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Generator[JobProgress, None, ProspectResult]:
+    """Embed what is missing of a slide, then draw the map.
+
+    Closing the generator at any yield leaves a token grid from which the same job goes on.
+
+    Parameters
+    ----------
+    job
+        What to do.
+    time_left
+        A clock for tests.
+
+    Yields
+    ------
+    JobProgress
+
+    Returns
+    -------
+    ProspectResult
+
+    Raises
+    ------
+    ProspectorError
+        With a sentence for the user.
+    """
+    yield JobProgress("Opening the slide")
+    if job.slide is not None:
+        yield from _embed_missing(job, time_left or TimeLeft())
+    grid = _open_grid(job)
+    yield JobProgress("Reading the embeddings")
+    graph = grid.graph()
+    yield JobProgress("Finding the concepts")
+    mask = grid.mask
+    concepts = np.full(mask.shape, -1, np.int32)
+    concepts[mask] = job.head.concepts(graph)
+    yield JobProgress(f"Drawing the {job.map} map")
+    scores = np.full(mask.shape, np.nan, np.float32)
+    scores[mask] = job.head.prospect(graph, map=job.map, target=_label(job))
+    yield JobProgress("Judging the whole slide")
+    chances = np.asarray(job.head.predict_proba([graph]))[0]
+    return ProspectResult(
+        job=job,
+        geometry=grid.geometry,
+        scores=scores,
+        concepts=concepts,
+        probabilities={str(name): float(p) for name, p in zip(job.head.classes_, chances, strict=True)},
+        limit=float(job.head.color_limits_[job.map]),
+        n_failed=int(grid.counts()["failed"]),
+    )
+
+
+def run_job(job: ProspectJob, stop: Event) -> Generator[JobProgress, None, Outcome]:
+    """Do a job until it is done, refused, or `stop` is set; for a thread of its own.
+
+    Parameters
+    ----------
+    job
+        What to do.
+    stop
+        Looked at after each step. The token grid is closed in this thread before the generator returns.
+
+    Yields
+    ------
+    JobProgress
+
+    Returns
+    -------
+    ProspectResult, Refusal, Stopped or Failure
+        Errors for the user become a `Refusal`. Other errors pass, but for RuntimeError: napari's worker would
+        swallow that and never finish.
+    """
+    steps = prospect(job)
+    try:
+        with closing(steps):
+            while not stop.is_set():
+                yield next(steps)
+        return Stopped()
+    except StopIteration as finished:
+        result: ProspectResult = finished.value
+        return result
+    except ProspectorError as error:
+        return Refusal(str(error))
+    except RuntimeError as error:
+        return Failure(error)
+
+
+def _embed_missing(job: ProspectJob, time_left: TimeLeft) -> Generator[JobProgress, None, None]:
+    """Make or complete the slide's token grid; nothing is loaded where it is complete."""
+    from napari_prospector.tokens.embed import embed_slide
+    from napari_prospector.tokens.slides import open_slide
+
+    assert job.slide is not None
+    with open_slide(job.slide, mpp=job.mpp) as slide:
+        if _is_complete(job, slide):
+            return
+        yield JobProgress("Loading the encoder")
+        encoder = _load_encoder(job)
+        job.tokens.parent.mkdir(parents=True, exist_ok=True)
+        yield JobProgress("Finding the tissue")
+        with closing(embed_slide(slide, encoder, job.tokens)) as steps:
+            for step in steps:
+                yield JobProgress("Embedding tiles", step.done, step.total, time_left(step.done, step.total))
+
+
+def _is_complete(job: ProspectJob, slide: Slide) -> bool:
+    """Whether the token grid is there and whole; refuses one of another slide or pixel size."""
+    from napari_prospector.tokens.store import TokenGrid
+
+    if not job.tokens.exists():
+        return False
+    grid = TokenGrid.open(job.tokens)
+    job.head.check_encoder(grid.card)
+    if grid.attrs["slide_fingerprint"] != slide.fingerprint():
+        raise MismatchError(
+            f"{job.tokens.name} holds the tokens of another file, {grid.attrs['slide_name']}. "
+            f"Choose another folder under 'Tokens' for {slide.name}."
+        )
+    if grid.geometry.slide_mpp != slide.require_mpp():
+        raise MismatchError(
+            f"{job.tokens.name} was made with pixels of {grid.geometry.slide_mpp:g} µm; now they are {slide.mpp:g} µm. "
+            "Correct 'Pixel size', or choose another folder under 'Tokens'."
+        )
+    return grid.is_complete
+
+
+def _open_grid(job: ProspectJob) -> TokenGrid:
+    """Open the token grid and check that the head was fitted on its encoder."""
+    from napari_prospector.tokens.store import TokenGrid
+
+    grid = TokenGrid.open(job.tokens)
+    job.head.check_encoder(grid.card)
+    return grid
+
+
+def _load_encoder(job: ProspectJob) -> Encoder:
+    """Load the encoder that the head was fitted on, as it was then, and make sure of it before hours are spent."""
+    from napari_prospector.tokens.encoders.cards import load_encoder
+
+    card = encoder_of(job.head)
+    if "name" not in card:
+        raise InvalidInputError(
+            f"{job.head_name} does not say which encoder it was fitted on, so nothing can be embedded for it. "
+            "Open a finished token grid (*.tokens.zarr) of the slide instead."
+        )
+    if card.get("weights_sha256") and job.weights is None:
+        raise InvalidInputError(
+            f"{job.head_name} was fitted on {card['name']!r}, whose weights are a file of their own. "
+            "Choose that file under 'Weights'."
+        )
+    options = {name: card.get(name) or None for name in ("model_args", "mean", "std", "tile_px", "mpp")}
+    encoder = load_encoder(card["name"], weights=job.weights, **options)
+    job.head.check_encoder(encoder.card.to_json())
+    return encoder
+
+
+def _label(job: ProspectJob) -> Any:
+    """Return the class as the head holds it, not as the panel spells it."""
+    return next((name for name in job.head.classes_ if str(name) == job.target), None)
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as people say it."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 3600:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,378 @@
+"""What the viewer is given: layers as tuples (array, keyword arguments, type), made without a viewer.
+
+Everything that lies on a slide is placed through the transform of the slide's own layer, so that it lies over
+the tissue whatever scale, offset or rotation that layer has, or none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_prospector._napari.pyramid import slide_levels
+from napari_prospector._napari.request import encoder_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_prospector._napari.job import ProspectResult
+    from napari_prospector.tokens.geometry import GridGeometry
+    from napari_prospector.tokens.slides import Slide
+    from napari_prospector.tokens.store import TokenGrid
+
+__all__ = [
+    "MICROMETRE",
+    "LayerTuple",
+    "Placement",
+    "concept_layer",
+    "evidence_colormap",
+    "evidence_stops",
+    "grid_layers",
+    "map_layer",
+    "provenance",
+    "result_layers",
+    "slide_layer",
+]
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+
+MICROMETRE = "µm"
+# the one key of `layer.metadata` that is ours
+METADATA_KEY = "napari_prospector"
+
+STATE_NAMES = ("background", "waiting", "embedded", "failed")
+# Okabe and Ito's colours, told apart with any colour vision: sky blue, bluish green, vermilion
+STATE_COLORS = ("#00000000", "#56b4e9", "#009e73", "#d55e00")
+
+
+class TransformedLayer(Protocol):
+    """What is asked of a slide's layer."""
+
+    scale: Any
+    translate: Any
+    rotate: Any
+    shear: Any
+    affine: Any
+    units: Any
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the level-0 pixels of a slide lie in the viewer's world.
+
+    Attributes
+    ----------
+    scale, translate
+        Per axis (row, col), in `units`.
+    units
+        Unit of either axis.
+    rotate, shear, affine
+        As napari has them; None where there is nothing to do.
+    """
+
+    scale: tuple[float, float]
+    translate: tuple[float, float] = (0.0, 0.0)
+    units: tuple[Any, Any] = (MICROMETRE, MICROMETRE)
+    rotate: NDArray[np.float64] | None = None
+    shear: NDArray[np.float64] | None = None
+    affine: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of_mpp(cls, mpp: float | None) -> Placement:
+        """Return the placement of a slide whose pixels are `mpp` µm wide; in pixels where that is unknown."""
+        if mpp is None:
+            return cls((1.0, 1.0), units=("pixel", "pixel"))
+        return cls((mpp, mpp))
+
+    @classmethod
+    def of_layer(cls, layer: TransformedLayer) -> Placement:
+        """Return the placement of a slide as its layer is now."""
+        return cls(
+            scale=(float(layer.scale[0]), float(layer.scale[1])),
+            translate=(float(layer.translate[0]), float(layer.translate[1])),
+            units=(layer.units[0], layer.units[1]),
+            rotate=np.array(layer.rotate, dtype=np.float64),
+            shear=np.array(layer.shear, dtype=np.float64),
+            affine=np.array(layer.affine.affine_matrix, dtype=np.float64),
+        )
+
+    def of_slide(self) -> dict[str, Any]:
+        """Return the keyword arguments of a layer with one cell per level-0 pixel."""
+        return self._arguments(1.0, (0.0, 0.0))
+
+    def of_grid(self, geometry: GridGeometry) -> dict[str, Any]:
+        """Return the keyword arguments of a layer with one cell per token of a grid on the slide."""
+        row, col = (float(place) for place in geometry.centre_px(0, 0))
+        return self._arguments(float(geometry.stride), (row, col))
+
+    def _arguments(self, stride: float, first_px: tuple[float, float]) -> dict[str, Any]:
+        """Return scale, translate and the rest, for cells `stride` pixels apart, the first centred on `first_px`."""
+        moved = self._linear() @ np.array(first_px)
+        arguments: dict[str, Any] = {
+            "scale": tuple(stride * scale for scale in self.scale),
+            "translate": tuple(float(start + by) for start, by in zip(self.translate, moved, strict=True)),
+            "units": self.units,
+        }
+        rest = {"rotate": self.rotate, "shear": self.shear, "affine": self.affine}
+        return arguments | {name: value for name, value in rest.items() if value is not None}
+
+    def _linear(self) -> NDArray[np.float64]:
+        """Return the 2 x 2 matrix from level-0 pixels to the world before `affine`."""
+        if self.rotate is None and self.shear is None:
+            return np.diag(self.scale)
+        from napari.utils.transforms import Affine
+
+        transform = Affine(scale=self.scale, rotate=self.rotate, shear=self.shear, ndim=2)
+        return np.asarray(transform.linear_matrix, dtype=np.float64)
+
+
+def provenance(layer: Any) -> dict[str, Any]:
+    """Return what we noted about a layer; empty for layers that are not ours."""
+    noted = layer.metadata.get(METADATA_KEY, {})
+    return noted if isinstance(noted, dict) else {}
+
+
+def slide_layer(slide: Slide) -> LayerTuple:
+    """Return a slide as a lazy multiscale RGB image in µm, or in pixels where it states no pixel size.
+
+    Parameters
+    ----------
+    slide
+        An open slide; it belongs to the layer from now on and is closed with it.
+
+    Returns
+    -------
+    tuple
+        Array, keyword arguments, type.
+    """
+    noted = {
+        "kind": "slide",
+        "slide": slide.name,
+        "format": slide.format,
+        "mpp": slide.mpp,
+        "shape": tuple(slide.shape),
+        "path": slide.path,
+    }
+    arguments = {
+        "name": layer_name(slide.name),
+        "rgb": True,
+        "multiscale": True,
+        "metadata": {METADATA_KEY: noted},
+        **Placement.of_mpp(slide.mpp).of_slide(),
+    }
+    return slide_levels(slide), arguments, "image"
+
+
+def layer_name(file_name: str) -> str:
+    """Return the name of a file's layer: the file name without its last suffix."""
+    stem, dot, _ = file_name.rpartition(".")
+    return stem if dot and stem else file_name
+
+
+def map_layer(
+    scores: NDArray[np.floating[Any]],
+    geometry: GridGeometry,
+    placement: Placement,
+    *,
+    slide: str,
+    map: str,
+    limit: float,
+    noted: dict[str, Any] | None = None,
+) -> LayerTuple:
+    """Return a prospect map as an image with symmetric colours, one cell per token.
+
+    Parameters
+    ----------
+    scores
+        Shape (rows, cols); NaN where there is no tissue.
+    geometry, placement
+        Of the tokens on the slide, and of the slide in the viewer.
+    slide
+        Name of the slide's layer.
+    map
+        ``"evidence"``, ``"decision"``: the layer is named after it.
+    limit
+        The score at the end of the colours, the same on every slide of the head.
+    noted
+        More for the layer's metadata.
+
+    Returns
+    -------
+    tuple
+        Array, keyword arguments, type.
+    """
+    geometry.check_shape("scores", scores.shape)
+    # a head without any signal has limit 0, and colours need a width
+    end = float(limit) if limit > 0 else 1.0
+    arguments = {
+        "name": f"{slide} · {map}",
+        "colormap": evidence_colormap(),
+        "contrast_limits": (-end, end),
+        "blending": "translucent",
+        "opacity": 0.85,
+        "interpolation2d": "nearest",
+        "metadata": {METADATA_KEY: {"kind": "map", "map": map, **(noted or {})}},
+        **placement.of_grid(geometry),
+    }
+    return np.asarray(scores, dtype=np.float32), arguments, "image"
+
+
+def concept_layer(
+    concepts: NDArray[np.integer[Any]],
+    names: list[str],
+    geometry: GridGeometry,
+    placement: Placement,
+    *,
+    slide: str,
+    noted: dict[str, Any] | None = None,
+    visible: bool = True,
+) -> LayerTuple:
+    """Return concepts as labels, one cell per token: label 0 is no tissue, label c + 1 is concept c.
+
+    Parameters
+    ----------
+    concepts
+        Shape (rows, cols); negative where there is no tissue.
+    names
+        Name of each concept.
+    geometry, placement, slide, noted
+        As in `map_layer`.
+    visible
+        Whether the layer is shown at once.
+
+    Returns
+    -------
+    tuple
+        Array, keyword arguments, type.
+    """
+    from napari_prospector.core.colors import concept_colors
+
+    geometry.check_shape("concepts", concepts.shape)
+    colors = {label + 1: color for label, color in enumerate(concept_colors(len(names)))}
+    arguments = {
+        "name": f"{slide} · concepts",
+        "colormap": _label_colors(colors),
+        "opacity": 0.6,
+        "visible": visible,
+        "blending": "translucent",
+        "features": {"index": list(range(len(names) + 1)), "concept": ["none", *names]},
+        "metadata": {METADATA_KEY: {"kind": "concepts", **(noted or {})}},
+        **placement.of_grid(geometry),
+    }
+    labels = np.where(concepts < 0, 0, concepts + 1).astype(_label_type(len(names)))
+    return labels, arguments, "labels"
+
+
+def grid_layers(grid: TokenGrid, path: Path, placement: Placement | None = None) -> list[LayerTuple]:
+    """Return a token grid as two layers: share of tissue in each tile (hidden), and what has been embedded.
+
+    Parameters
+    ----------
+    grid
+        An open token grid.
+    path
+        Its folder.
+    placement
+        Of its slide in the viewer; by default where a slide of the grid's pixel size lies.
+
+    Returns
+    -------
+    list of tuple
+        Array, keyword arguments, type.
+    """
+    placement = placement or Placement.of_mpp(grid.geometry.slide_mpp)
+    name = path.name.removesuffix(".zarr").removesuffix(".tokens")
+    noted = {"kind": "tokens", "slide": name, "encoder": grid.card.get("name"), "path": path}
+    placed = placement.of_grid(grid.geometry)
+    coverage = {
+        "name": f"{name} · tissue share",
+        "colormap": "gray",
+        "contrast_limits": (0.0, 1.0),
+        "opacity": 0.5,
+        "visible": False,
+        "metadata": {METADATA_KEY: {**noted, "kind": "coverage"}},
+        **placed,
+    }
+    state = {
+        "name": f"{name} · tokens",
+        "colormap": _label_colors(dict(enumerate(STATE_COLORS))),
+        "opacity": 0.45,
+        "features": {"index": list(range(len(STATE_NAMES))), "state": list(STATE_NAMES)},
+        "metadata": {METADATA_KEY: noted},
+        **placed,
+    }
+    share = np.asarray(grid.coverage, dtype=np.float32)
+    return [(share, coverage, "image"), (np.asarray(grid.state, dtype=np.uint8), state, "labels")]
+
+
+def evidence_stops() -> list[tuple[float, float, float, float, float]]:
+    """Return the colours of signed maps as (position from 0 to 1, red, green, blue, opacity).
+
+    Blue against, clear at zero, orange to yellow for the class: told apart with any colour vision, and neither is
+    a colour of H&E. Strength is opacity too, so tissue that says nothing stays visible.
+    """
+    against, speaks = ("#08306b", "#2171b5", "#6baed6"), ("#fd8d3c", "#f05a00", "#ffd400")
+    alphas = (0.95, 0.75, 0.0)
+    # two stops at the middle: the colour changes side there, unseen because both are clear
+    rows = [
+        *zip((0.0, 0.25, 0.5), against, alphas, strict=True),
+        *zip((0.5, 0.75, 1.0), speaks, alphas[::-1], strict=True),
+    ]
+    return [(at, *_rgb(color), alpha) for at, color, alpha in rows]
+
+
+def evidence_colormap() -> Any:
+    """Return the colours of signed maps as napari's; NaN is clear."""
+    from napari.utils.colormaps import Colormap
+
+    stops = evidence_stops()
+    return Colormap([stop[1:] for stop in stops], name="evidence", controls=[stop[0] for stop in stops])
+
+
+def result_layers(result: ProspectResult, placement: Placement, slide: str) -> list[LayerTuple]:
+    """Return the concepts (hidden) and the map of a finished job, in the order in which they are added.
+
+    Parameters
+    ----------
+    result
+        What the job found.
+    placement, slide
+        Of the slide's layer as it is now: where it lies, and its name.
+
+    Returns
+    -------
+    list of tuple
+        Array, keyword arguments, type.
+    """
+    job = result.job
+    noted = {"slide": slide, "head": job.head_name, "target": job.target, "encoder": encoder_of(job.head).get("name")}
+    names = list(job.head.concept_names_)
+    concepts = concept_layer(
+        result.concepts, names, result.geometry, placement, slide=slide, noted=noted, visible=False
+    )
+    scores = map_layer(
+        result.scores, result.geometry, placement, slide=slide, map=job.map, limit=result.limit, noted=noted
+    )
+    return [concepts, scores]
+
+
+def _rgb(color: str) -> tuple[float, float, float]:
+    """Return a colour like "#08306b" as three numbers from 0 to 1."""
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue
+
+
+def _label_type(n_concepts: int) -> type[np.unsignedinteger[Any]]:
+    """Return the smallest type that holds every label."""
+    return np.uint8 if n_concepts < 255 else np.uint16
+
+
+def _label_colors(colors: dict[int, Any]) -> Any:
+    """Return a label colormap; labels that are not listed are clear."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    clear = np.zeros(4)
+    return DirectLabelColormap(color_dict={None: clear, 0: clear} | colors)

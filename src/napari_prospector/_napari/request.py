@@ -1,0 +1,252 @@
+"""From what was asked to a job or a refusal: frozen records and one pure function, without Qt and without napari."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_prospector.core.head import ProspectorHead
+
+__all__ = [
+    "MAPS",
+    "Facts",
+    "ProspectJob",
+    "ProspectRequest",
+    "Refusal",
+    "cache_folder",
+    "default_tokens_path",
+    "encoder_of",
+    "head_caption",
+    "plan",
+]
+
+MAPS = ("evidence", "decision")
+MPP_RANGE = (0.05, 20.0)
+TOKENS_SUFFIX = ".tokens.zarr"
+
+
+@dataclass(frozen=True)
+class ProspectRequest:
+    """What the user asked for, as the fields of the panel say it.
+
+    Attributes
+    ----------
+    layer
+        Name of the chosen layer, a slide or a token grid; None if nothing is open.
+    kind
+        ``"slide"`` or ``"tokens"``.
+    path
+        File of the slide, or folder of the token grid; None if the layer was not read from one.
+    head
+        The head's file.
+    map, target
+        Which map, for which class; None is the head's own choice.
+    mpp
+        Width of a level-0 pixel in µm as typed; None where the slide's own counts.
+    tokens
+        Folder of the slide's token grid; None is `default_tokens_path`.
+    weights
+        The encoder's weight file.
+    """
+
+    layer: str | None = None
+    kind: str = "slide"
+    path: Path | None = None
+    head: Path | None = None
+    map: str = "evidence"
+    target: str | None = None
+    mpp: float | None = None
+    tokens: Path | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about the things that a request names.
+
+    Attributes
+    ----------
+    slide_mpp
+        Pixel size that the slide states.
+    head
+        The loaded head; None while it loads or if it could not be.
+    head_problem
+        Why it could not be loaded.
+    """
+
+    slide_mpp: float | None = None
+    head: ProspectorHead | None = None
+    head_problem: str | None = None
+
+
+@dataclass(frozen=True)
+class ProspectJob:
+    """Everything that is needed to draw a map; nothing is asked any more.
+
+    Attributes
+    ----------
+    layer
+        Name of the layer that the map is for; the map's layers are named after it.
+    slide
+        File of the slide; None where the tokens are all there is.
+    mpp
+        Pixel size to use instead of the file's own.
+    tokens
+        Folder of the token grid, there or to be made.
+    head, head_name
+        The head, and its file's name.
+    map, target
+        Which map, for which class.
+    weights
+        The encoder's weight file.
+    """
+
+    layer: str
+    slide: Path | None
+    mpp: float | None
+    tokens: Path
+    head: ProspectorHead
+    head_name: str
+    map: str
+    target: str | None
+    weights: Path | None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request cannot become a job: one sentence that says what to do."""
+
+    sentence: str
+
+
+def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:
+    """Turn a request into a job, or say what is missing.
+
+    Parameters
+    ----------
+    request
+        What was asked.
+    facts
+        What is known about it.
+
+    Returns
+    -------
+    ProspectJob or Refusal
+    """
+    if request.layer is None:
+        return Refusal("Open a slide: drop its file on the viewer.")
+    if request.path is None:
+        return Refusal(
+            f"Layer {request.layer!r} was not read from a slide file, so it cannot be tiled. "
+            "Open the slide's file: drop it on the viewer."
+        )
+    if request.head is None:
+        return Refusal("Choose a head: a *.prospector file, which `prospect fit` makes.")
+    if facts.head is None:
+        return Refusal(facts.head_problem or f"{request.head.name} is being loaded.")
+    refusal = _refuse_choice(request, facts.head) or _refuse_pixel_size(request, facts)
+    if refusal is not None:
+        return refusal
+    is_slide = request.kind == "slide"
+    return ProspectJob(
+        layer=request.layer,
+        slide=request.path if is_slide else None,
+        mpp=request.mpp if is_slide else None,
+        tokens=request.tokens or default_tokens_path(request.path, encoder_of(facts.head))
+        if is_slide
+        else request.path,
+        head=facts.head,
+        head_name=request.head.name,
+        map=request.map,
+        target=request.target,
+        weights=request.weights,
+    )
+
+
+def _refuse_choice(request: ProspectRequest, head: ProspectorHead) -> Refusal | None:
+    """Refuse a map or a class that the head does not have."""
+    if request.map not in MAPS:
+        return Refusal(f"A map is one of {', '.join(MAPS)}; got {request.map!r}.")
+    classes = [str(name) for name in head.classes_]
+    if request.target is not None and request.target not in classes:
+        return Refusal(f"{request.target!r} is no class of this head; it knows {', '.join(classes)}.")
+    if request.target is None and len(classes) > 2:
+        return Refusal(f"Choose the class to look for: {', '.join(classes)}.")
+    return None
+
+
+def _refuse_pixel_size(request: ProspectRequest, facts: Facts) -> Refusal | None:
+    """Refuse a slide without a pixel size, or with one that cannot be."""
+    if request.kind != "slide":
+        return None
+    low, high = MPP_RANGE
+    if request.mpp is not None and not low <= request.mpp <= high:
+        return Refusal(f"A pixel size lies between {low} and {high} µm; got {request.mpp:g}. Correct 'Pixel size'.")
+    if request.mpp is None and facts.slide_mpp is None:
+        assert request.path is not None
+        return Refusal(f"{request.path.name} states no pixel size. Fill in 'Pixel size', the width of a pixel in µm.")
+    return None
+
+
+def encoder_of(head: ProspectorHead) -> Mapping[str, Any]:
+    """Return the card of the encoder that a head was fitted on; empty where the head does not say."""
+    card = head.card_.get("encoder") or {}
+    return card if isinstance(card, Mapping) else {}
+
+
+def head_caption(head: ProspectorHead) -> str:
+    """Return what the user sees of a head."""
+    card = encoder_of(head)
+    classes = [str(name) for name in head.classes_]
+    parts = [" / ".join(classes), f"{head.n_concepts} concepts, radius {head.radius}"]
+    if "name" in card:
+        parts.append(f"{card['name']}, tiles of {card.get('tile_px', '?')} px at {card.get('mpp', '?')} µm")
+    if not head.is_calibrated_:
+        parts.append("probabilities not calibrated")
+    return " · ".join(parts)
+
+
+def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
+    """Return where the tokens of a slide are kept unless the user says otherwise.
+
+    Beside the slide, so that they are found again from anywhere; in the user's cache where that folder cannot be
+    written to. The encoder is part of the name: two encoders on one slide are two grids.
+
+    Parameters
+    ----------
+    slide
+        The slide's file.
+    encoder
+        The encoder's card.
+
+    Returns
+    -------
+    Path
+        A folder ``NAME.ENCODER.tokens.zarr``.
+    """
+    safe_encoder = re.sub(r"[^\w.-]+", "-", str(encoder.get("name", "")))
+    name = ".".join(part for part in (slide.stem, safe_encoder) if part) + TOKENS_SUFFIX
+    beside = slide.parent / name
+    if beside.exists() or os.access(slide.parent, os.W_OK):
+        return beside
+    # two folders may hold slides of one name
+    folder = hashlib.sha256(os.fsencode(slide.parent)).hexdigest()[:12]
+    return cache_folder() / "tokens" / folder / name
+
+
+def cache_folder() -> Path:
+    """Return the folder for files that can be made again, as the system has it for each user."""
+    if sys.platform == "win32":
+        home = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        home = Path.home() / "Library" / "Caches"
+    else:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "napari-prospector"

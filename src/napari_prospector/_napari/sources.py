@@ -1,0 +1,82 @@
+"""The layers that a head can be applied to: slides and token grids, with what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_prospector._napari.layers import provenance
+from napari_prospector.errors import ProspectorError
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+__all__ = ["Source", "source_of", "sources"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A layer that can be prospected.
+
+    Attributes
+    ----------
+    layer
+        The layer.
+    kind
+        ``"slide"`` or ``"tokens"``.
+    path
+        Where it was read from; None if from no file that can be tiled.
+    mpp
+        Pixel size that its file states.
+    caption
+        What the user sees of it.
+    """
+
+    layer: Layer
+    kind: str
+    path: Path | None
+    mpp: float | None
+    caption: str
+
+
+def sources(layers: Iterable[Layer]) -> list[Source]:
+    """Return the slides and token grids among some layers, in their order."""
+    found = (source_of(layer) for layer in layers)
+    return [source for source in found if source is not None]
+
+
+def source_of(layer: Layer) -> Source | None:
+    """Return what is known of a layer; None where it is neither an RGB picture nor a token grid."""
+    noted = provenance(layer)
+    if noted.get("kind") == "tokens":
+        return Source(layer, "tokens", noted["path"], None, f"token grid of {noted['encoder']}")
+    if noted.get("kind") == "slide":
+        return _slide_source(layer, noted["path"], noted["mpp"], noted["shape"])
+    if layer._type_string != "image" or not getattr(layer, "rgb", False) or layer.ndim != 2:
+        return None
+    stated = _stated(layer.source.path) if layer.source.path else None
+    if stated is None:
+        return Source(layer, "slide", None, None, "not read from a slide file")
+    path, mpp, shape = stated
+    return _slide_source(layer, path, mpp, shape)
+
+
+def _slide_source(layer: Layer, path: Path, mpp: float | None, shape: tuple[int, int]) -> Source:
+    """Return a slide with its caption."""
+    size = "no pixel size" if mpp is None else f"{mpp:.4g} µm per pixel"
+    return Source(layer, "slide", path, mpp, f"{shape[0]:,} × {shape[1]:,} px, {size}")
+
+
+@lru_cache(maxsize=64)
+def _stated(file: str) -> tuple[Path, float | None, tuple[int, int]] | None:
+    """Return (path, pixel size, shape) of a picture that another reader opened; None if we cannot read it."""
+    from napari_prospector.tokens.slides import open_slide
+
+    try:
+        with open_slide(file) as slide:
+            return slide.path, slide.mpp, slide.shape
+    except ProspectorError:
+        return None
