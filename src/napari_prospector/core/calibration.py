@@ -1,0 +1,62 @@
+"""From scores of data to probabilities: Platt scaling, fitted and judged out of fold.
+
+Source: J. Platt, Probabilistic outputs for support vector machines (1999), with his smoothed targets, so that a
+cohort that separates perfectly does not end in probabilities of 0 and 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+__all__ = ["PlattScale", "cross_fitted_brier", "fit_platt"]
+
+
+@dataclass(frozen=True)
+class PlattScale:
+    """Probability = 1 / (1 + exp(-(slope · score + offset)))."""
+
+    slope: float
+    offset: float
+
+    def probability(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn scores (n,) into probabilities (n,)."""
+        # tanh never overflows
+        return np.asarray(0.5 + 0.5 * np.tanh(0.5 * (self.slope * np.asarray(scores) + self.offset)))
+
+
+def fit_platt(scores: NDArray[np.float64], is_target: NDArray[np.bool_]) -> PlattScale:
+    """Fit the scale on out-of-fold scores (n,) of data of which both kinds are present."""
+    centre, spread = float(scores.mean()), float(scores.std())
+    n_target, n_rest = int(is_target.sum()), int((~is_target).sum())
+    if spread == 0:
+        return PlattScale(0.0, float(np.log((n_target + 1) / (n_rest + 1))))
+    soft = np.where(is_target, (n_target + 1) / (n_target + 2), 1 / (n_rest + 2))
+    column = np.tile((scores - centre) / spread, 2)[:, None]
+    truth = np.repeat([1, 0], len(scores))
+    # C is the only regularization and is all but off: the smoothed targets already keep the slope finite
+    model = LogisticRegression(C=1e6).fit(column, truth, sample_weight=np.concatenate([soft, 1 - soft]))
+    slope = float(model.coef_[0, 0]) / spread
+    return PlattScale(slope, float(model.intercept_[0]) - slope * centre)
+
+
+def cross_fitted_brier(scores: NDArray[np.float64], is_target: NDArray[np.bool_], folds: NDArray[np.int64]) -> float:
+    """Return the Brier score of probabilities whose scale has not seen the datum either.
+
+    Parameters
+    ----------
+    scores
+        Shape (n_data,), out of fold.
+    is_target
+        Shape (n_data,).
+    folds
+        Shape (n_data,): the fold of each datum; at least two.
+    """
+    probability = np.empty(len(scores))
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        probability[held_out] = fit_platt(scores[~held_out], is_target[~held_out]).probability(scores[held_out])
+    return float(np.mean((probability - is_target) ** 2))

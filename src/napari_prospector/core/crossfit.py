@@ -1,0 +1,288 @@
+"""Out-of-fold work: folds of data, concepts fitted inside each fold, and count tables for all of them at once.
+
+Everything that a head says about itself (calibration, colour limits, the choice of its parameters) rests on data
+that the part in question has not seen: concepts, kernel and all. Tokens are read once to sample them for k-means
+and once more to count; whatever follows works on tables of a few hundred columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from napari_prospector.core.classkernels import MAPS, ClassKernels, fit_class_kernels
+from napari_prospector.core.concepts import ConceptQuantizer, assign_all, sample_rows
+from napari_prospector.core.graph import TokenGraph, convolve, count
+from napari_prospector.core.kernels import feature_count
+from napari_prospector.errors import InvalidInputError
+
+__all__ = [
+    "FitSettings",
+    "FittedPart",
+    "Report",
+    "TokenSample",
+    "color_limits",
+    "count_tables",
+    "cross_fit",
+    "make_folds",
+    "sample_tokens",
+]
+
+COLOR_QUANTILE = 0.99
+
+Report = Callable[[str, int, int], None]
+"""Told (stage, done, total) while a head is fitted; may raise to stop."""
+
+
+def make_folds(
+    labels: NDArray[np.int64], groups: Sequence[Hashable] | None, n_folds: int, random_state: int
+) -> NDArray[np.int64]:
+    """Divide data into stratified folds; a group is never divided.
+
+    Parameters
+    ----------
+    labels
+        Shape (n_data,), class numbers.
+    groups
+        Group (patient) of each datum, or None where every datum stands for itself.
+    n_folds
+        Largest number of folds; lowered to the number of groups in the smallest class.
+    random_state
+        Seed.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        Shape (n_data,): the fold in which a datum is held out; all 0 where two folds cannot be made, that is where
+        a class has a single group.
+    """
+    members = (
+        np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+    )
+    smallest = min(len(np.unique(members[labels == label])) for label in np.unique(labels))
+    n_splits = min(n_folds, smallest)
+    folds = np.zeros(len(labels), dtype=np.int64)
+    if n_splits < 2:
+        return folds
+    if groups is None:
+        splits = StratifiedKFold(n_splits, shuffle=True, random_state=random_state).split(labels, labels)
+    else:
+        splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=random_state)
+        splits = splitter.split(labels, labels, members)
+    for fold, (_, held_out) in enumerate(splits):
+        folds[held_out] = fold
+    if any(len(np.unique(labels[folds != fold])) < len(np.unique(labels)) for fold in range(n_splits)):
+        return np.zeros(len(labels), dtype=np.int64)
+    return folds
+
+
+@dataclass(frozen=True)
+class TokenSample:
+    """Tokens drawn from every datum once, from which any subset of the data can be clustered.
+
+    Attributes
+    ----------
+    embeddings
+        Shape (n_sampled, n_dims).
+    owner
+        Shape (n_sampled,): the datum of each token.
+    n_tokens
+        Shape (n_data,): tokens of each datum.
+    """
+
+    embeddings: NDArray[np.float32]
+    owner: NDArray[np.int64]
+    n_tokens: NDArray[np.int64]
+
+    def fit_quantizer(self, parameters: dict[str, Any], keep: NDArray[np.bool_]) -> ConceptQuantizer:
+        """Cluster the sampled tokens of the data that `keep` (n_data,) marks."""
+        return ConceptQuantizer(**parameters).fit(self.embeddings[keep[self.owner]])
+
+
+def sample_tokens(
+    graphs: Sequence[TokenGraph], max_sample: int, random_state: int, report: Report | None = None
+) -> TokenSample:
+    """Draw up to ``max_sample / n_data`` tokens from every datum, so that large data do not outvote small ones.
+
+    Parameters
+    ----------
+    graphs
+        Data; each is asked for once.
+    max_sample
+        Largest number of tokens over all data; at least one is drawn from each.
+    random_state
+        Seed.
+    report
+        Told after each datum.
+    """
+    quota = max(1, -(-max_sample // len(graphs)))
+    samples: list[NDArray[np.float32]] = []
+    n_tokens = np.zeros(len(graphs), dtype=np.int64)
+    for datum in range(len(graphs)):
+        graph = graphs[datum]
+        n_tokens[datum] = graph.n_tokens
+        samples.append(sample_rows([graph.embeddings], quota, random_state=random_state + datum))
+        if samples[-1].shape[1] != samples[0].shape[1]:
+            raise InvalidInputError(
+                f"all data must have embeddings of the same n_dims; datum 0 has {samples[0].shape[1]}, "
+                f"datum {datum} has {samples[-1].shape[1]}."
+            )
+        if report is not None:
+            report("sample tokens", datum + 1, len(graphs))
+    owner = np.repeat(np.arange(len(graphs)), [len(sample) for sample in samples])
+    return TokenSample(np.concatenate(samples), owner, n_tokens)
+
+
+def count_tables(
+    graphs: Sequence[TokenGraph],
+    quantizers: Sequence[ConceptQuantizer],
+    radii: Sequence[int],
+    report: Report | None = None,
+) -> dict[tuple[int, int], NDArray[np.int64]]:
+    """Count monograms and pairs of every datum under several quantizers and radii in one pass over the data.
+
+    Returns
+    -------
+    dict[tuple[int, int], NDArray[np.int64]]
+        For (quantizer number, radius) a table of shape (n_data, p).
+    """
+    tables = {
+        (number, radius): np.zeros((len(graphs), feature_count(quantizer.n_concepts_, radius)), dtype=np.int64)
+        for number, quantizer in enumerate(quantizers)
+        for radius in radii
+    }
+    for datum in range(len(graphs)):
+        graph = graphs[datum]
+        for number, concepts in enumerate(assign_all(quantizers, graph.embeddings)):
+            for radius in radii:
+                n_concepts = quantizers[number].n_concepts_
+                tables[number, radius][datum] = count(graph, concepts, n_concepts, radius)
+        if report is not None:
+            report("count pairs", datum + 1, len(graphs))
+    return tables
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What decides how concepts and kernels are fitted.
+
+    Attributes
+    ----------
+    radius
+        Hops.
+    quantizer
+        Parameters of `ConceptQuantizer`.
+    kernels
+        Keywords of `fit_class_kernels`.
+    """
+
+    radius: int
+    quantizer: dict[str, Any]
+    kernels: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FittedPart:
+    """Concepts and kernels fitted on some of the data.
+
+    Attributes
+    ----------
+    quantizer, kernels
+        Fitted.
+    counts
+        Shape (n_data, p): counts of all data under these concepts.
+    data
+        Data that this part speaks for: those held out from it, or all for the part that was fitted on all.
+    """
+
+    quantizer: ConceptQuantizer
+    kernels: ClassKernels
+    counts: NDArray[np.int64]
+    data: NDArray[np.int64]
+
+
+def cross_fit(
+    graphs: Sequence[TokenGraph],
+    labels: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    folds: NDArray[np.int64],
+    settings: FitSettings,
+    report: Report | None = None,
+) -> list[FittedPart]:
+    """Fit concepts and kernels on all data and, where there are folds, without each of them.
+
+    Parameters
+    ----------
+    graphs
+        Data; each is asked for twice.
+    labels
+        Shape (n_data,), class numbers.
+    targets
+        Shape (n_targets,), class numbers.
+    folds
+        Shape (n_data,), of `make_folds`.
+    settings
+        Of concepts and kernels.
+    report
+        Told (stage, done, total).
+
+    Returns
+    -------
+    list[FittedPart]
+        First the part fitted on all data, then one for each fold.
+    """
+    sample = sample_tokens(graphs, settings.quantizer["max_sample"], settings.quantizer["random_state"], report)
+    kept = [np.ones(len(folds), dtype=bool)]
+    if folds.max() > 0:
+        kept += [folds != fold for fold in range(int(folds.max()) + 1)]
+    quantizers = []
+    for number, keep in enumerate(kept):
+        quantizers.append(sample.fit_quantizer(settings.quantizer, keep))
+        if report is not None:
+            report("find concepts", number + 1, len(kept))
+    tables = count_tables(graphs, quantizers, [settings.radius], report)
+    parts = []
+    for number, (quantizer, keep) in enumerate(zip(quantizers, kept, strict=True)):
+        counts = tables[number, settings.radius]
+        kernels = fit_class_kernels(counts[keep], labels[keep], targets, quantizer.n_concepts_, **settings.kernels)
+        parts.append(FittedPart(quantizer, kernels, counts, np.flatnonzero(keep if keep.all() else ~keep)))
+    return parts
+
+
+def color_limits(
+    parts: Sequence[FittedPart], graphs: Sequence[TokenGraph], radius: int, report: Report | None = None
+) -> dict[str, float]:
+    """Return the symmetric colour limit of each map: the 99th percentile of absolute scores of tokens.
+
+    Parameters
+    ----------
+    parts
+        Together they speak for every datum once.
+    graphs
+        Data; each is asked for once.
+    radius
+        Hops.
+    report
+        Told (stage, done, total).
+    """
+    seen: dict[str, list[NDArray[np.float64]]] = {name: [] for name in MAPS}
+    done = 0
+    for part in parts:
+        for datum in part.data:
+            graph = graphs[int(datum)]
+            concepts = part.quantizer.predict(graph.embeddings)
+            for name in MAPS:
+                for target in range(len(part.kernels.evidence)):
+                    kernel = part.kernels.map_kernel(name, target, part.counts[datum])
+                    seen[name].append(np.abs(convolve(graph, concepts, kernel, radius)))
+            done += 1
+            if report is not None:
+                report("colour limits", done, len(graphs))
+    limits = {name: float(np.quantile(np.concatenate(scores), COLOR_QUANTILE)) for name, scores in seen.items()}
+    # a map that is 0 nearly everywhere still needs a scale to be drawn on
+    return {name: limit if limit > 0 else 1.0 for name, limit in limits.items()}

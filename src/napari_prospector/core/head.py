@@ -1,0 +1,488 @@
+"""ProspectorHead: labels of whole data in, a score for every token out.
+
+Source: Machiraju et al., *Prospector Heads: Generalized Feature Attribution for Large Models & Data*, ICML 2024
+(arXiv 2402.11729). Where the defaults differ from the paper, `core.kernels` says how and why; ``reference=True``
+follows the paper's code.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from napari_prospector.core.calibration import cross_fitted_brier, fit_platt
+from napari_prospector.core.classkernels import MAPS
+from napari_prospector.core.crossfit import (
+    FitSettings,
+    FittedPart,
+    Report,
+    color_limits,
+    count_tables,
+    cross_fit,
+    make_folds,
+)
+from napari_prospector.core.description import describe_head
+from napari_prospector.core.explanation import Explanation, pair_features
+from napari_prospector.core.graph import TokenGraph, ball, convolve, count
+from napari_prospector.core.headfile import check_tokens_card, read_head_file, write_head_file
+from napari_prospector.core.kernels import KERNELS, fit_kernel
+from napari_prospector.core.packing import pack_head, unpack_head
+from napari_prospector.errors import FileFormatError, InvalidInputError, ProspectorWarning
+
+__all__ = ["Explanation", "ProspectorHead", "fit_kernel", "load_head"]
+
+FEWEST_PER_CLASS = 3
+CALIBRATED_FROM = 10
+
+# with two classes, the one whose name says "nothing found" is not the one to look for
+NEGATIVE_NAMES = {"normal", "negative", "neg", "benign", "control", "healthy", "none", "no", "false", "0", "-1"}
+
+
+class ProspectorHead(BaseEstimator):
+    """Learn from labels of data where in a datum the class lives, and why.
+
+    Parameters
+    ----------
+    n_concepts
+        Number of concepts, K.
+    radius
+        Tokens within this many hops pair with a token; 0 leaves the concepts alone.
+    kernel
+        Kernel of the evidence map: ``"fold-change"`` or ``"linear"``.
+    alpha, tau
+        Fold-change: Bonferroni-corrected Mann-Whitney level (``None`` is off); smallest weight kept, in log2.
+    l1_ratio
+        Linear: elastic-net mixing, 0 ridge … 1 lasso.
+    quantize
+        ``"k-means"``, or ``"identity"`` for tokens that are categories (`ConceptQuantizer`).
+    geometry, whiten
+        Of the concepts (`ConceptQuantizer`).
+    max_sample
+        Largest number of training tokens that k-means sees, drawn evenly from all data.
+    n_folds
+        Folds of the out-of-fold work: calibration, Brier score, colour limits.
+    positive
+        With two classes, the label that maps look for. ``None``: the label that is not named like a negative
+        (normal, negative, benign, control, healthy, none, no, false, 0, -1), else the last in sorted order.
+    reference
+        Follow the authors' code for the evidence kernel, quirks included.
+    random_state
+        Seed of sample, clustering and folds.
+
+    Attributes
+    ----------
+    classes_ : NDArray
+        The labels, sorted.
+    target_ : hashable
+        The class that maps show unless told otherwise; ``None`` with more than two classes.
+    quantizer_ : ConceptQuantizer
+    kernels_ : ClassKernels
+    color_limits_ : dict[str, float]
+        For each map the symmetric colour limit: the 99th percentile of absolute scores of training tokens, out of
+        fold, so that all slides share one scale.
+    concept_names_ : list[str]
+        Freely renamed by the user; saved with the head.
+    brier_ : float or None
+        Out of fold; ``None`` where no folds can be made.
+    is_calibrated_ : bool
+        False below 10 data per class.
+    notes_ : tuple[str, ...]
+        What the user should know before trusting the head.
+    card_ : dict
+        What the caller knows: encoder, mpp, tile size, cohort; saved with the head.
+    """
+
+    def __init__(
+        self,
+        n_concepts: int = 20,
+        radius: int = 1,
+        kernel: str = "fold-change",
+        *,
+        alpha: float | None = None,
+        tau: float = 0.0,
+        l1_ratio: float = 0.5,
+        quantize: str = "k-means",
+        geometry: str = "euclidean",
+        whiten: str | None = None,
+        max_sample: int = 50_000,
+        n_folds: int = 5,
+        positive: Hashable | None = None,
+        reference: bool = False,
+        random_state: int = 0,
+    ) -> None:
+        self.n_concepts = n_concepts
+        self.radius = radius
+        self.kernel = kernel
+        self.alpha = alpha
+        self.tau = tau
+        self.l1_ratio = l1_ratio
+        self.quantize = quantize
+        self.geometry = geometry
+        self.whiten = whiten
+        self.max_sample = max_sample
+        self.n_folds = n_folds
+        self.positive = positive
+        self.reference = reference
+        self.random_state = random_state
+
+    def fit(
+        self,
+        graphs: Sequence[TokenGraph],
+        labels: ArrayLike,
+        groups: Sequence[Hashable] | None = None,
+        report: Report | None = None,
+    ) -> Self:
+        """Fit concepts, kernels, calibration and colour limits.
+
+        Parameters
+        ----------
+        graphs
+            Any sequence; each item is asked for three times, so it may load on access.
+        labels
+            Shape (n_data,): the class of each datum.
+        groups
+            Group (patient) of each datum; a group is never divided between folds.
+        report
+            Told (stage, done, total).
+
+        Returns
+        -------
+        ProspectorHead
+            Itself.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are fewer than two classes or fewer than 3 data of a class, lengths disagree, embeddings
+            hold NaN or differ in width, or a parameter is out of range.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from napari_prospector import ProspectorHead, chain_graph
+        >>> rng = np.random.default_rng(0)
+        >>> first_five = (np.arange(30) < 5)[:, None]
+        >>> graphs = [chain_graph(rng.normal(size=(30, 4)) + 3 * (i % 2) * first_five) for i in range(8)]
+        >>> head = ProspectorHead(n_concepts=4).fit(graphs, [0, 1] * 4)
+        >>> scores = head.prospect(graphs[1])
+        >>> bool(scores[:5].mean() > scores[5:].mean())
+        True
+        """
+        self._check_parameters()
+        numbers, targets = self._set_classes(graphs, labels, groups)
+        folds = make_folds(numbers, groups, self.n_folds, self.random_state)
+        parts = cross_fit(graphs, numbers, targets, folds, self.fit_settings(), report)
+        self.quantizer_, self.kernels_ = parts[0].quantizer, parts[0].kernels
+        self.concept_names_ = [f"concept {concept}" for concept in range(self.quantizer_.n_concepts_)]
+        self.n_data_ = {str(name): int((numbers == i).sum()) for i, name in enumerate(self.classes_)}
+        self.card_: dict[str, Any] = {}
+        # where no folds can be made the head can only be judged on what it has seen, and its notes say so
+        judged = parts[1:] or parts
+        self._calibrate(judged, numbers, targets, folds)
+        self.color_limits_ = color_limits(judged, graphs, self.radius, report)
+        self._set_notes(is_out_of_fold=len(parts) > 1)
+        return self
+
+    def prospect(
+        self,
+        graph: TokenGraph,
+        map: str = "evidence",
+        target: Hashable | None = None,
+    ) -> NDArray[np.float64]:
+        """Score every token of a datum.
+
+        Parameters
+        ----------
+        graph
+            Embeddings of the encoder that the head was fitted on.
+        map
+            ``"evidence"``: where the class lives; the scores add up to kernel · counts. ``"decision"``: what the
+            classifier used; the scores add up to the logit less the intercept (`kernels_.intercept`).
+        target
+            The class to look for; may be left out with two classes. With two classes the map of the other class
+            is the negative of this one.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            Shape (n_tokens,), signed: above 0 speaks for the class. (Paper, section 3.3; method.md, step 4.)
+
+        Raises
+        ------
+        InvalidInputError
+            If the map or target is unknown, or embeddings do not have the width that the head was fitted on.
+        """
+        concepts = self.concepts(graph)
+        number, sign = self._target_number(target)
+        kernel = self._map_kernel(graph, concepts, map, number)
+        return sign * convolve(graph, concepts, kernel, self.radius)
+
+    def concepts(self, graph: TokenGraph) -> NDArray[np.int32]:
+        """Return the concept (n_tokens,) of every token: the sprite of the datum."""
+        check_is_fitted(self)
+        return self.quantizer_.predict(graph.embeddings)
+
+    def explain(
+        self,
+        graph: TokenGraph,
+        token: int,
+        map: str = "evidence",
+        target: Hashable | None = None,
+    ) -> Explanation:
+        """Split the score of one token into its concept and its neighbours.
+
+        Parameters
+        ----------
+        graph, map, target
+            As in `prospect`.
+        token
+            Number of the token, 0 … n_tokens - 1.
+
+        Raises
+        ------
+        InvalidInputError
+            As in `prospect`, or if there is no such token.
+        """
+        concepts = self.concepts(graph)
+        if not 0 <= token < graph.n_tokens:
+            raise InvalidInputError(f"token must lie between 0 and {graph.n_tokens - 1}; got {token}.")
+        number, sign = self._target_number(target)
+        kernel = sign * self._map_kernel(graph, concepts, map, number)
+        own = int(concepts[token])
+        neighbours = ball(graph, token, self.radius) if self.radius > 0 else np.empty(0, dtype=np.int64)
+        contributions = kernel[pair_features(self.quantizer_.n_concepts_, own, concepts[neighbours])]
+        score = float(kernel[own] + contributions.sum())
+        return Explanation(
+            int(token), own, score, map, float(kernel[own]), neighbours, concepts[neighbours], contributions
+        )
+
+    def decision_function(self, graphs: Sequence[TokenGraph]) -> NDArray[np.float64]:
+        """Score data, not tokens.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            Shape (n_data, n_targets), one target with two classes: mean evidence of a token for the fold-change
+            kernel, logit for the linear one. Uncalibrated.
+        """
+        check_is_fitted(self)
+        table = count_tables(graphs, [self.quantizer_], [self.radius])[0, self.radius]
+        return self.kernels_.datum_scores(self.kernel, table)
+
+    def predict_proba(self, graphs: Sequence[TokenGraph]) -> NDArray[np.float64]:
+        """Return the probability (n_data, n_classes) of each class, in the order of `classes_`.
+
+        Platt scaling fitted on out-of-fold scores; where `is_calibrated_` is False, a ranking and no more.
+        """
+        scores = self.decision_function(graphs)
+        columns = [scale.probability(scores[:, i]) for i, scale in enumerate(self.platt_)]
+        if len(self.classes_) > 2:
+            votes = np.stack(columns, axis=1)
+            return np.asarray(votes / votes.sum(axis=1, keepdims=True))
+        return np.stack([1 - columns[0], columns[0]] if self._target_index() else [columns[0], 1 - columns[0]], axis=1)
+
+    def predict(self, graphs: Sequence[TokenGraph]) -> NDArray[Any]:
+        """Return the most probable class (n_data,) of each datum."""
+        return np.asarray(self.classes_[self.predict_proba(graphs).argmax(axis=1)])
+
+    def save(self, path: str | os.PathLike[str], card: Mapping[str, Any] | None = None) -> None:
+        """Write the head to a ``*.prospector`` file.
+
+        Parameters
+        ----------
+        path
+            An existing file is replaced, in one step.
+        card
+            What only the caller knows (``encoder``, ``mpp``, ``tile_px``, ``cohort_fingerprint``, …), values of
+            JSON; merged into `card_`. No path and no name of a patient belongs here.
+
+        Raises
+        ------
+        StorageError
+            If the file cannot be written.
+        """
+        check_is_fitted(self)
+        self.card_ = {**self.card_, **(card or {})}
+        write_head_file(path, *pack_head(self))
+
+    def describe(self) -> str:
+        """Return the model card as Markdown."""
+        check_is_fitted(self)
+        return describe_head(self)
+
+    def check_encoder(self, card: Mapping[str, Any]) -> None:
+        """Refuse tokens of another encoder, other weights or another tile size.
+
+        Parameters
+        ----------
+        card
+            Of the tokens: any of ``name, n_dims, weights_sha256, tile_px, mpp``.
+
+        Raises
+        ------
+        MismatchError
+            If one of them differs from what the head was fitted on.
+        """
+        check_is_fitted(self)
+        check_tokens_card(self.card_.get("encoder") or {}, len(self.quantizer_.mean_), card)
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters that cannot be meant."""
+        if self.kernel not in KERNELS:
+            raise InvalidInputError(f"kernel must be 'fold-change' or 'linear'; got {self.kernel!r}.")
+        for name, lowest in (("radius", 0), ("n_folds", 2), ("max_sample", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < lowest:
+                raise InvalidInputError(f"{name} must be a whole number of at least {lowest}; got {value!r}.")
+
+    def _set_classes(
+        self, graphs: Sequence[TokenGraph], labels: ArrayLike, groups: Sequence[Hashable] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Check labels; set `classes_` and `target_`; return class numbers (n_data,) and target classes."""
+        names = np.asarray(labels)
+        if names.ndim != 1 or len(names) != len(graphs) or (groups is not None and len(groups) != len(graphs)):
+            n_groups = "" if groups is None else f" and {len(groups)} groups"
+            raise InvalidInputError(
+                f"labels (and groups) must have one entry per datum; got {len(graphs)} data, labels of shape "
+                f"{names.shape}{n_groups}."
+            )
+        self.classes_, numbers = np.unique(names, return_inverse=True)
+        sizes = np.bincount(numbers)
+        if len(self.classes_) < 2:
+            raise InvalidInputError(
+                f"labels must hold at least two classes; got only {self.classes_.tolist()}. Add data of another class."
+            )
+        if sizes.min() < FEWEST_PER_CLASS:
+            scarce = self.classes_[sizes.argmin()]
+            raise InvalidInputError(
+                f"each class needs at least {FEWEST_PER_CLASS} data; class {str(scarce)!r} has {sizes.min()}. Add data."
+            )
+        if len(self.classes_) > 2:
+            self.target_: Any = None
+            return numbers, np.arange(len(self.classes_))
+        self.target_ = _positive_class(self.classes_, self.positive)
+        return numbers, np.array([self._target_index()])
+
+    def _target_index(self) -> int:
+        """Return the class number of `target_`."""
+        return int(np.flatnonzero(self.classes_ == self.target_)[0])
+
+    def fit_settings(self) -> FitSettings:
+        """Return what decides how concepts and kernels are fitted."""
+        quantizer = {
+            "n_concepts": self.n_concepts,
+            "method": self.quantize,
+            "geometry": self.geometry,
+            "whiten": self.whiten,
+            "max_sample": self.max_sample,
+            "random_state": self.random_state,
+        }
+        kernels = {name: getattr(self, name) for name in ("kernel", "alpha", "tau", "l1_ratio", "reference")}
+        return FitSettings(self.radius, quantizer, kernels)
+
+    def _calibrate(
+        self,
+        parts: list[FittedPart],
+        numbers: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        folds: NDArray[np.int64],
+    ) -> None:
+        """Set `platt_`, `brier_`, `is_calibrated_` and the out-of-fold scores of the data."""
+        scores = np.empty((len(numbers), len(targets)))
+        for part in parts:
+            scores[part.data] = part.kernels.datum_scores(self.kernel, part.counts[part.data])
+        self.out_of_fold_scores_ = scores
+        self.platt_ = [fit_platt(scores[:, i], numbers == target) for i, target in enumerate(targets)]
+        is_out_of_fold = folds.max() > 0
+        self.brier_ = (
+            float(np.mean([cross_fitted_brier(scores[:, i], numbers == t, folds) for i, t in enumerate(targets)]))
+            if is_out_of_fold
+            else None
+        )
+        self.is_calibrated_ = bool(is_out_of_fold and np.bincount(numbers).min() >= CALIBRATED_FROM)
+
+    def _set_notes(self, *, is_out_of_fold: bool) -> None:
+        """Set `notes_` and warn where the evidence map is blank."""
+        notes = []
+        smallest = min(self.n_data_.values())
+        if not is_out_of_fold:
+            notes.append(
+                "A class comes from a single group, so nothing could be held out: colour limits and probabilities "
+                "rest on data that the head has seen."
+            )
+        if not self.is_calibrated_:
+            notes.append(
+                f"Probabilities are not calibrated: the smallest class has {smallest} data, {CALIBRATED_FROM} are "
+                "needed."
+            )
+        blank = [i for i, kernel in enumerate(self.kernels_.evidence) if not kernel.any()]
+        if blank:
+            text = (
+                f"No feature passed alpha={self.alpha} and tau={self.tau}, so the evidence map is blank. With few data "
+                "no test can reach significance: set alpha=None, lower tau, or add data."
+            )
+            notes.append(text)
+            warnings.warn(text, ProspectorWarning, stacklevel=3)
+        self.notes_ = tuple(notes)
+
+    def _target_number(self, target: Hashable | None) -> tuple[int, float]:
+        """Return (row of the kernels, sign) for a target class."""
+        names = self.classes_.tolist()
+        if target is None and len(names) > 2:
+            raise InvalidInputError(f"target must name one of the classes {names}; the head has more than two.")
+        chosen = self.target_ if target is None else target
+        if chosen not in names:
+            raise InvalidInputError(f"target must be one of the classes {names}; got {target!r}.")
+        if len(names) > 2:
+            return names.index(chosen), 1.0
+        return 0, 1.0 if chosen == self.target_ else -1.0
+
+    def _map_kernel(
+        self, graph: TokenGraph, concepts: NDArray[np.int32], map_name: str, target: int
+    ) -> NDArray[np.float64]:
+        """Return the kernel (p,) that draws the named map of this datum."""
+        if map_name not in MAPS:
+            raise InvalidInputError(f"map must be one of {', '.join(map(repr, MAPS))}; got {map_name!r}.")
+        if map_name == "evidence":
+            return np.asarray(self.kernels_.evidence[target])
+        counts = count(graph, concepts, self.quantizer_.n_concepts_, self.radius)
+        return self.kernels_.map_kernel(map_name, target, counts)
+
+
+def load_head(path: str | os.PathLike[str]) -> ProspectorHead:
+    """Read a head from a ``*.prospector`` file; needs neither torch nor the training data.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FileFormatError
+        If it is not a head, is damaged, or was written by a newer version.
+    """
+    tensors, card = read_head_file(path)
+    try:
+        head = ProspectorHead(**card["parameters"])
+        unpack_head(head, tensors, card)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(
+            f"{os.path.basename(path)} lacks a part of a head ({error!r}). Fit the head again."
+        ) from error
+    return head
+
+
+def _positive_class(classes: NDArray[Any], positive: Hashable | None) -> Any:
+    """Choose which of two classes the maps look for."""
+    names = classes.tolist()
+    if positive is not None:
+        if positive not in names:
+            raise InvalidInputError(f"positive must be one of the labels {names}; got {positive!r}.")
+        return positive
+    hopeful = [name for name in names if str(name).strip().lower() not in NEGATIVE_NAMES]
+    return hopeful[0] if len(hopeful) == 1 else names[-1]

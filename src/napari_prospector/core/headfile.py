@@ -1,0 +1,139 @@
+"""Head files ``*.prospector``: safetensors with a JSON card in the metadata.
+
+Nothing is ever pickled or unpickled. The card carries a digest of the tensors, because safetensors itself does
+not notice a flipped bit. A file is written beside its place and moved there whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from napari_prospector.errors import FileFormatError, MismatchError, MissingFileError, StorageError
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "check_tokens_card", "read_head_file", "write_head_file"]
+
+FORMAT = "napari-prospector head"
+FORMAT_VERSION = 1
+MPP_TOLERANCE = 0.05
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+def write_head_file(path: str | os.PathLike[str], tensors: Tensors, card: Mapping[str, Any]) -> None:
+    """Write tensors and card to `path`; an existing file is replaced only by a complete one.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; nothing is left behind and an older file stays as it was.
+    """
+    target = Path(path)
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    full = {"format": FORMAT, "format_version": FORMAT_VERSION, "tensors_sha256": _digest(arrays), **card}
+    content = to_bytes(arrays, metadata={"card": json.dumps(full, sort_keys=True, allow_nan=False)})
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(
+            f"The head could not be written to {target}: {error.strerror or error}. "
+            "Check that the folder exists, may be written to and has free space."
+        ) from error
+
+
+def read_head_file(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read tensors and card of a head file.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FileFormatError
+        If it is not a head, is damaged, or was written by a newer version.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise MissingFileError(f"No head file at {source}. Pass the path of a *.prospector file.")
+    try:
+        with safe_open(source, framework="numpy") as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        card = json.loads(metadata.get("card", "null"))
+    except (SafetensorError, ValueError, OSError) as error:
+        raise FileFormatError(
+            f"{source.name} is not a head file, or it is damaged ({error}). Fit the head again or copy the file again."
+        ) from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise FileFormatError(f"{source.name} is a safetensors file but not a head of napari-prospector.")
+    version = card.get("format_version")
+    if version != FORMAT_VERSION:
+        raise FileFormatError(
+            f"{source.name} has head format version {version}; this version of napari-prospector reads "
+            f"version {FORMAT_VERSION}. Update napari-prospector or fit the head again."
+        )
+    if card.get("tensors_sha256") != _digest(tensors):
+        raise FileFormatError(
+            f"{source.name} is damaged: its tensors do not match the digest in its card. Copy the file again."
+        )
+    return tensors, card
+
+
+def check_tokens_card(head_card: Mapping[str, Any], n_dims: int, tokens_card: Mapping[str, Any]) -> None:
+    """Refuse tokens that are not what a head was fitted on.
+
+    Parameters
+    ----------
+    head_card
+        Encoder card that the head keeps; empty where its caller gave none.
+    n_dims
+        Width of the embeddings that the head was fitted on.
+    tokens_card
+        Encoder card of the tokens; only what both cards state is compared.
+
+    Raises
+    ------
+    MismatchError
+        If encoder, width, weights, tile size or pixel size differ.
+    """
+    name = head_card.get("name")
+    if (name and tokens_card.get("name", name) != name) or tokens_card.get("n_dims", n_dims) != n_dims:
+        raise MismatchError(
+            f"This head was fitted on {name!r} ({n_dims} dims); the grid holds {tokens_card.get('name')!r} "
+            f"({tokens_card.get('n_dims')}). Embed again with {name!r}."
+        )
+    for key, what in (("weights_sha256", "weights"), ("tile_px", "tile_px"), ("mpp", "mpp")):
+        mine, theirs = head_card.get(key), tokens_card.get(key)
+        if mine is None or theirs is None or mine == theirs:
+            continue
+        # a pixel size is rounded to whole level-0 pixels, differently on every scanner
+        if key == "mpp" and abs(theirs / mine - 1) < MPP_TOLERANCE:
+            continue
+        raise MismatchError(
+            f"This head was fitted on {name!r} with {what} {mine}; the grid was embedded with {what} {theirs}. "
+            "Embed again as the head was fitted."
+        )
+
+
+def _digest(tensors: Tensors) -> str:
+    """Return the sha256 of names, types, shapes and bytes of the tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

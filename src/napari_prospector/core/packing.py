@@ -1,0 +1,74 @@
+"""A fitted head as tensors and a JSON card, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_prospector.core.calibration import PlattScale
+from napari_prospector.core.classkernels import ClassKernels
+from napari_prospector.core.concepts import ConceptQuantizer
+
+if TYPE_CHECKING:
+    from napari_prospector.core.head import ProspectorHead
+
+__all__ = ["pack_head", "unpack_head"]
+
+QUANTIZER_TENSORS = ("centers", "mean", "projection", "bias")
+KERNEL_TENSORS = ("evidence", "decision", "intercept")
+
+
+def pack_head(head: ProspectorHead) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Split a fitted head into tensors and a JSON card."""
+    quantizer, kernels = head.quantizer_, head.kernels_
+    tensors = {f"quantizer.{name}": getattr(quantizer, f"{name}_") for name in QUANTIZER_TENSORS}
+    tensors |= {f"kernel.{name}": getattr(kernels, name) for name in KERNEL_TENSORS}
+    tensors["out_of_fold_scores"] = head.out_of_fold_scores_
+    card = {
+        "parameters": _jsonable(head.get_params()),
+        "classes": _jsonable(head.classes_.tolist()),
+        "target": _jsonable(head.target_),
+        "n_data": head.n_data_,
+        "concept_names": head.concept_names_,
+        "color_limits": head.color_limits_,
+        "platt": [[scale.slope, scale.offset] for scale in head.platt_],
+        "brier": head.brier_,
+        "is_calibrated": head.is_calibrated_,
+        "notes": list(head.notes_),
+        "card": head.card_,
+    }
+    return tensors, card
+
+
+def unpack_head(head: ProspectorHead, tensors: Mapping[str, NDArray[Any]], card: Mapping[str, Any]) -> None:
+    """Fill a head, made with the parameters of the card, with what it had learned."""
+    head.classes_ = np.asarray(card["classes"])
+    head.target_ = card["target"]
+    head.n_data_ = card["n_data"]
+    head.concept_names_ = list(card["concept_names"])
+    head.color_limits_ = card["color_limits"]
+    head.platt_ = [PlattScale(slope, offset) for slope, offset in card["platt"]]
+    head.brier_ = card["brier"]
+    head.is_calibrated_ = card["is_calibrated"]
+    head.notes_ = tuple(card["notes"])
+    head.card_ = card["card"]
+    head.out_of_fold_scores_ = tensors["out_of_fold_scores"]
+    head.quantizer_ = ConceptQuantizer(**head.fit_settings().quantizer)
+    for name in QUANTIZER_TENSORS:
+        setattr(head.quantizer_, f"{name}_", tensors[f"quantizer.{name}"])
+    head.quantizer_.n_concepts_ = len(head.quantizer_.bias_)
+    head.kernels_ = ClassKernels(
+        **{name: tensors[f"kernel.{name}"] for name in KERNEL_TENSORS}, n_concepts=head.quantizer_.n_concepts_
+    )
+
+
+def _jsonable(value: Any) -> Any:
+    """Turn numpy scalars inside parameters into the plain types of JSON."""
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
