@@ -1,0 +1,324 @@
+"""Which parts of a slide hold tissue: a mask at low resolution, and the share of tissue under each tile."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_prospector.errors import InvalidInputError, MismatchError, UnknownNameError
+from napari_prospector.tokens.geometry import GridGeometry
+from napari_prospector.tokens.slides import Slide
+
+__all__ = ["METHODS", "TissueMask", "tile_coverage", "tissue_mask"]
+
+METHODS = ("otsu", "all")
+
+# Optical densities, of the darkest channel and relative to glass, are counted in steps of this.
+_STEP = 0.002
+# Dense and very dense tissue are one, or Otsu would part them.
+_MOST_DENSITY = 0.3
+# Below lies the unevenness of glass, above lies no glass: what Otsu finds is kept between.
+_LOW_THRESHOLD, _HIGH_THRESHOLD = 0.03, 0.10
+_LEAST_GLASS_SHARE = 0.01
+_LEAST_GLASS_GREY, _MOST_GLASS_TINT = 200, 15
+
+_LEAST_INK_UM2 = 50_000.0  # a stroke, not a grain of pigment
+_INK_RIM_UM = 40.0
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMask:
+    """Tissue and glass of one slide.
+
+    Parameters
+    ----------
+    mask
+        True where tissue is, shape (rows, cols); cell (0, 0) begins at the slide's upper left corner.
+    scale
+        Level-0 pixels per cell, (row, col); exact, and not always whole.
+    slide_shape
+        (rows, cols) of level 0. The last cells may reach beyond it.
+    slide_mpp
+        Width of a level-0 pixel in µm.
+    threshold
+        Optical density (log10, darkest channel, relative to glass) above which a cell is tissue; 0 for "all".
+    method
+        "otsu", "all" (asked for, or no glass was found) or "fixed" (the threshold was passed).
+    ink_share
+        Share of the cells that are left out as marker ink or black filling, 0-1.
+    note
+        What was found, for people.
+    """
+
+    mask: NDArray[np.bool_]
+    scale: tuple[float, float]
+    slide_shape: tuple[int, int]
+    slide_mpp: float
+    threshold: float
+    method: str
+    ink_share: float
+    note: str
+
+    @property
+    def downsample(self) -> float:
+        """Level-0 pixels per cell, the mean of both axes."""
+        return (self.scale[0] + self.scale[1]) / 2
+
+    @property
+    def mask_mpp(self) -> float:
+        """Width of a cell in µm."""
+        return self.downsample * self.slide_mpp
+
+    @property
+    def share(self) -> float:
+        """Share of the cells that are tissue, 0-1."""
+        return float(self.mask.mean())
+
+    @property
+    def scale_um(self) -> tuple[float, float]:
+        """`scale` of a napari layer that shows the mask, in µm (row, col)."""
+        return self.scale[0] * self.slide_mpp, self.scale[1] * self.slide_mpp
+
+    @property
+    def translate_um(self) -> tuple[float, float]:
+        """`translate` of that layer: the centre of cell (0, 0), pixel centres being whole numbers times the mpp."""
+        return (self.scale[0] - 1) / 2 * self.slide_mpp, (self.scale[1] - 1) / 2 * self.slide_mpp
+
+
+def tissue_mask(
+    slide: Slide,
+    mask_mpp: float = 8.0,
+    method: str = "otsu",
+    threshold: float | None = None,
+    min_tissue_um2: float = 10_000.0,
+    max_hole_um2: float = 10_000.0,
+    exclude_ink: bool = True,
+) -> TissueMask:
+    """Find the tissue of a slide at low resolution.
+
+    Tissue is what is denser than a threshold. Otsu's method is applied twice: it parts dense tissue from the
+    rest, then, among the rest, pale tissue from glass; the result is kept within 0.03-0.10, because no glass is
+    darker and no tissue paler. Densities are relative to the colour of the glass, if the slide shows any. A slide
+    without glass is all tissue, and `TissueMask.note` says so; a slide without tissue has an empty mask.
+
+    Parameters
+    ----------
+    slide
+        The slide; its pixel size must be known. What is read is bounded: one level of the pyramid, or, where there
+        is none, level 0 in blocks.
+    mask_mpp
+        Largest width of a mask cell in µm; what comes is a whole fraction of a level, so at most this.
+    method
+        "otsu", or "all": the whole slide counts as tissue.
+    threshold
+        Optical density to use instead of Otsu's, 0-3: lower takes more in. None: found from the slide.
+    min_tissue_um2
+        Smaller pieces of tissue are dropped.
+    max_hole_um2
+        Smaller holes in tissue are filled.
+    exclude_ink
+        Leave out strokes of blue, green and black marker (and black filling of the scanner), with a rim of
+        40 µm. Large black tissue, such as heavy pigment, looks the same; `TissueMask.ink_share` tells how much went.
+        Red ink is not told from eosin. Switch it off for blue special stains.
+
+    Returns
+    -------
+    TissueMask
+        The same for the same slide and arguments.
+
+    Raises
+    ------
+    PixelSizeError
+        The slide's pixel size is unknown.
+    InvalidInputError
+        A number is out of range.
+    UnknownNameError
+        The method is unknown.
+
+    Notes
+    -----
+    Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979) 62; here `skimage.filters.threshold_otsu` on a histogram of
+    densities clipped at 0.3.
+
+    Examples
+    --------
+    >>> tissue = tissue_mask(slide)  # doctest: +SKIP
+    >>> tissue.note  # doctest: +SKIP
+    'Tissue is 34.1 % of the slide: what is denser than 0.046.'
+    """
+    slide_mpp = slide.require_mpp()
+    _check_arguments(mask_mpp, method, threshold, min_tissue_um2, max_hole_um2)
+    image, scale = slide.overview(max(1.0, mask_mpp / slide_mpp))
+    cell_um2 = scale[0] * scale[1] * slide_mpp**2
+    steps = _density_steps(image, _glass_colour(image))
+    density = steps.max(axis=2)
+    ink = np.zeros(density.shape, bool)
+    if exclude_ink and method != "all":
+        ink = _ink(image, steps, cell_um2)
+    del image, steps
+    found = 0.0
+    if threshold is not None and method != "all":
+        method, found = "fixed", float(threshold)
+    elif method == "otsu":
+        found = _two_step_otsu(np.bincount(density[~ink]))
+        method = "otsu" if found else "all"
+    mask = ~ink
+    if method != "all":
+        mask &= density * _STEP > found
+        mask = _without_small(mask, min_tissue_um2 / cell_um2, neighbours=8)
+        mask = ~_without_small(~mask, max_hole_um2 / cell_um2, neighbours=4) & ~ink
+    ink_share = float(ink.mean())
+    note = _note(slide.name, method, found, float(mask.mean()), ink_share)
+    return TissueMask(mask, scale, slide.shape, slide_mpp, found, method, ink_share, note)
+
+
+def tile_coverage(tissue: TissueMask, geometry: GridGeometry) -> NDArray[np.float32]:
+    """Return the share of each tile's area that is tissue, exactly.
+
+    Parameters
+    ----------
+    tissue
+        Mask of the slide.
+    geometry
+        Grid of tiles on the same slide.
+
+    Returns
+    -------
+    ndarray
+        Shape (geometry.rows, geometry.cols), 0-1. What lies outside of the slide is not tissue.
+
+    Raises
+    ------
+    MismatchError
+        The pixel sizes of mask and grid differ.
+    """
+    if not math.isclose(tissue.slide_mpp, geometry.slide_mpp, rel_tol=1e-6):
+        raise MismatchError(
+            "tissue and geometry must belong to one slide with one pixel size; they state"
+            f" {tissue.slide_mpp:g} and {geometry.slide_mpp:g} µm. Make both from the same slide."
+        )
+    # An integral image is linear between the corners of a cell: interpolating it gives exact areas.
+    sums = np.zeros((tissue.mask.shape[0] + 1, tissue.mask.shape[1]), np.int32)
+    np.cumsum(tissue.mask, axis=0, out=sums[1:])
+    by_row = np.diff(_between(sums, *_edges(tissue, geometry, axis=0)), axis=0)[0]
+    sums_of_rows = np.zeros((tissue.mask.shape[1] + 1, geometry.rows))
+    np.cumsum(by_row.T, axis=0, out=sums_of_rows[1:])
+    cells = np.diff(_between(sums_of_rows, *_edges(tissue, geometry, axis=1)), axis=0)[0].T
+    shares = cells * (tissue.scale[0] * tissue.scale[1] / geometry.tile**2)
+    return np.asarray(np.clip(shares, 0, 1), np.float32)
+
+
+def _edges(tissue: TissueMask, geometry: GridGeometry, axis: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the tiles of a grid begin and end along an axis, in mask cells, clipped to the slide."""
+    starts = geometry.origin[axis] + geometry.stride * np.arange((geometry.rows, geometry.cols)[axis])
+    edges = np.clip(np.stack([starts, starts + geometry.tile]), 0, tissue.slide_shape[axis]) / tissue.scale[axis]
+    edges = np.minimum(edges, tissue.mask.shape[axis])
+    return edges[0], edges[1]
+
+
+def _between(
+    sums: NDArray[np.int32] | NDArray[np.float64], starts: NDArray[np.float64], stops: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Interpolate cumulative sums, (n + 1, m), at the starts and stops of tiles, to (2, n_tiles, m)."""
+    places = np.stack([starts, stops])
+    whole = np.minimum(places.astype(np.intp), len(sums) - 2)
+    part = (places - whole)[..., None]
+    return np.asarray(sums[whole] * (1 - part) + sums[whole + 1] * part, np.float64)
+
+
+def _check_arguments(mask_mpp: float, method: str, threshold: float | None, *areas_um2: float) -> None:
+    """Refuse what cannot be meant."""
+    if method not in METHODS:
+        raise UnknownNameError(f"Tissue method {method!r} is unknown. Known are {', '.join(map(repr, METHODS))}.")
+    if not 0 < mask_mpp < math.inf:
+        raise InvalidInputError(
+            f"mask_mpp must be a width in µm above 0; got {mask_mpp!r}. About 8 serves most slides."
+        )
+    if threshold is not None and not 0 <= threshold <= 3:
+        raise InvalidInputError(f"threshold must be an optical density, 0-3; got {threshold!r}. Try 0.03 to 0.1.")
+    for name, area in zip(("min_tissue_um2", "max_hole_um2"), areas_um2, strict=True):
+        if not 0 <= area < math.inf:
+            raise InvalidInputError(f"{name} must be an area in µm² of at least 0; got {area!r}.")
+
+
+def _glass_colour(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the colour of the empty slide, (3,); pure white where there is too little of it to tell.
+
+    Pure white itself is not glass: scanners fill with it what they did not scan.
+    """
+    low, high = image.min(axis=2), image.max(axis=2)
+    is_glass = (low >= _LEAST_GLASS_GREY) & (high - low <= _MOST_GLASS_TINT) & (low < 255)
+    if np.count_nonzero(is_glass) < _LEAST_GLASS_SHARE * is_glass.size:
+        return np.full(3, 255.0)
+    counts = [np.cumsum(np.bincount(image[..., channel][is_glass], minlength=256)) for channel in range(3)]
+    return np.array([np.searchsorted(count, count[-1] / 2) for count in counts], np.float64)  # medians
+
+
+def _density_steps(image: NDArray[np.uint8], glass: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Return the optical density of each channel relative to glass, in steps of `_STEP`, at least 0."""
+    greys = np.maximum(np.arange(256), 1)
+    tables = np.maximum(np.log10(glass[:, None] / greys), 0)
+    steps = np.rint(tables / _STEP).astype(np.uint16)
+    return np.stack([steps[channel][image[..., channel]] for channel in range(3)], axis=2)
+
+
+def _two_step_otsu(counts: NDArray[np.int64]) -> float:
+    """Return the density that parts glass from tissue, given how many cells have each step of it; 0: no glass."""
+    from skimage import filters
+
+    otsu: Any = filters.threshold_otsu
+    # Without glass, Otsu would cut through the tissue.
+    if counts[: round(_LOW_THRESHOLD / _STEP) + 1].sum() < _LEAST_GLASS_SHARE * counts.sum():
+        return 0.0
+    most = round(_MOST_DENSITY / _STEP)
+    clipped = np.zeros(most + 1, np.int64)
+    clipped[: min(len(counts), most)] = counts[:most]
+    clipped[most] = counts[most:].sum()
+    found = _MOST_DENSITY
+    for _ in range(2):
+        below = clipped[: round(found / _STEP) + 1]
+        if np.count_nonzero(below) < 2:
+            break
+        found = float(otsu(hist=(below, np.arange(len(below)) * _STEP)))
+    return min(max(found, _LOW_THRESHOLD), _HIGH_THRESHOLD)
+
+
+def _ink(image: NDArray[np.uint8], steps: NDArray[np.uint16], cell_um2: float) -> NDArray[np.bool_]:
+    """Find strokes of blue, green and black marker, and black filling, with their rims."""
+    from scipy import ndimage
+
+    # Hematoxylin, eosin and DAB absorb green at least about as much as red; blue and green inks far less.
+    red, green = steps[..., 0], steps[..., 1]
+    ink = (red > 1.25 * green) & (red > 0.35 / _STEP)
+    high = image.max(axis=2)
+    ink |= (high < 90) & (high - image.min(axis=2) < 30)
+    ink = _without_small(ink, _LEAST_INK_UM2 / cell_um2, neighbours=8)
+    if ink.any():
+        ink = ndimage.binary_dilation(ink, iterations=max(1, round(_INK_RIM_UM / math.sqrt(cell_um2))))
+    return ink
+
+
+def _without_small(mask: NDArray[np.bool_], least_cells: float, neighbours: int) -> NDArray[np.bool_]:
+    """Drop the connected pieces of a mask that have fewer cells."""
+    from scipy import ndimage
+
+    if least_cells <= 1:
+        return mask
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)) if neighbours == 8 else None)
+    kept = np.bincount(labels.ravel()) >= least_cells
+    kept[0] = False
+    return np.asarray(kept[labels], bool)
+
+
+def _note(name: str, method: str, threshold: float, share: float, ink_share: float) -> str:
+    """Tell what was found, in one or two sentences."""
+    ink = f" {100 * ink_share:.1f} % are left out as ink or black filling." if ink_share else ""
+    if share == 0:
+        return f"No tissue was found on {name}: nothing large enough is denser than {threshold:.3f}.{ink}"
+    if method == "all":
+        return f"No glass was told from tissue on {name}: the whole slide counts as tissue.{ink}"
+    return f"Tissue is {100 * share:.1f} % of {name}: what is denser than {threshold:.3f}.{ink}"
