@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -132,8 +133,8 @@ class Segments:
         if late.any():
             index = int(np.argmax(late))
             raise FileFormatError(
-                f"{where}, {self.name_of(index)} has {sizes[index]} bytes at {offsets[index]}; the file {file_size}."
-                " It is truncated; copy it again."
+                f"{where}, {self.name_of(index)} should have {sizes[index]} bytes from byte {offsets[index]} on; the"
+                f" file has {file_size} in all. It is truncated; copy it again."
             )
 
     def name_of(self, index: int) -> str:
@@ -241,6 +242,8 @@ class PositionedFile:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
+        # viewers let go of slides without closing them
+        weakref.finalize(self, self._file.close)
         self._name = path.name
         self._lock = threading.Lock()
         self.size = self._file.seek(0, os.SEEK_END)
