@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-__all__ = ["PlattScale", "cross_fitted_brier", "fit_platt"]
+__all__ = ["PlattScale", "cross_fitted_probability", "fit_platt"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,10 @@ def fit_platt(scores: NDArray[np.float64], is_target: NDArray[np.bool_]) -> Plat
     return PlattScale(slope, float(model.intercept_[0]) - slope * centre)
 
 
-def cross_fitted_brier(scores: NDArray[np.float64], is_target: NDArray[np.bool_], folds: NDArray[np.int64]) -> float:
-    """Return the Brier score of probabilities whose scale has not seen the datum either.
+def cross_fitted_probability(
+    scores: NDArray[np.float64], is_target: NDArray[np.bool_], folds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return probabilities (n_data,) whose scale has not seen the datum either.
 
     Parameters
     ----------
@@ -59,4 +61,4 @@ def cross_fitted_brier(scores: NDArray[np.float64], is_target: NDArray[np.bool_]
     for fold in np.unique(folds):
         held_out = folds == fold
         probability[held_out] = fit_platt(scores[~held_out], is_target[~held_out]).probability(scores[held_out])
-    return float(np.mean((probability - is_target) ** 2))
+    return probability

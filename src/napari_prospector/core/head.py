@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from napari_prospector.core.calibration import cross_fitted_brier, fit_platt
+from napari_prospector.core.calibration import cross_fitted_probability, fit_platt
 from napari_prospector.core.classkernels import MAPS
 from napari_prospector.core.crossfit import (
     FitSettings,
@@ -176,7 +176,7 @@ class ProspectorHead(BaseEstimator):
         True
         """
         self._check_parameters()
-        numbers, targets = self._set_classes(graphs, labels, groups)
+        numbers, targets = self.check_labels(graphs, labels, groups)
         folds = make_folds(numbers, groups, self.n_folds, self.random_state)
         parts = cross_fit(graphs, numbers, targets, folds, self.fit_settings(), report)
         self.quantizer_, self.kernels_ = parts[0].quantizer, parts[0].kernels
@@ -342,7 +342,7 @@ class ProspectorHead(BaseEstimator):
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < lowest:
                 raise InvalidInputError(f"{name} must be a whole number of at least {lowest}; got {value!r}.")
 
-    def _set_classes(
+    def check_labels(
         self, graphs: Sequence[TokenGraph], labels: ArrayLike, groups: Sequence[Hashable] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Check labels; set `classes_` and `target_`; return class numbers (n_data,) and target classes."""
@@ -402,7 +402,7 @@ class ProspectorHead(BaseEstimator):
         self.platt_ = [fit_platt(scores[:, i], numbers == target) for i, target in enumerate(targets)]
         is_out_of_fold = folds.max() > 0
         self.brier_ = (
-            float(np.mean([cross_fitted_brier(scores[:, i], numbers == t, folds) for i, t in enumerate(targets)]))
+            float(np.mean([_brier(scores[:, i], numbers == t, folds) for i, t in enumerate(targets)]))
             if is_out_of_fold
             else None
         )
@@ -475,6 +475,11 @@ def load_head(path: str | os.PathLike[str]) -> ProspectorHead:
             f"{os.path.basename(path)} lacks a part of a head ({error!r}). Fit the head again."
         ) from error
     return head
+
+
+def _brier(scores: NDArray[np.float64], is_target: NDArray[np.bool_], folds: NDArray[np.int64]) -> float:
+    """Return the Brier score of out-of-fold scores (n_data,), calibrated out of fold as well."""
+    return float(np.mean((cross_fitted_probability(scores, is_target, folds) - is_target) ** 2))
 
 
 def _positive_class(classes: NDArray[Any], positive: Hashable | None) -> Any:

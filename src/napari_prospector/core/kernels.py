@@ -35,12 +35,14 @@ from napari_prospector.errors import InvalidInputError
 
 __all__ = [
     "KERNELS",
+    "FoldChange",
     "LinearKernel",
     "block_totals",
     "feature_count",
     "feature_names",
     "fit_kernel",
     "fit_linear",
+    "fold_change",
     "shares",
     "tf_idf",
 ]
@@ -115,24 +117,76 @@ def fit_kernel(
         raise InvalidInputError(f"method must be 'fold-change' or 'linear'; got {method!r}.")
     if method == "linear":
         return fit_linear(table, target, l1_ratio=l1_ratio, n_concepts=n_concepts, reference=reference).standardized
-    if alpha is not None and not alpha > 0:
-        raise InvalidInputError(f"alpha must be above 0, or None for no test; got {alpha!r}.")
-    if not tau >= 0:
-        raise InvalidInputError(f"tau must be 0 or more; got {tau!r}.")
+    change = fold_change(table, target, pseudo=pseudo, shrink=shrink, n_concepts=n_concepts, reference=reference)
+    return change.kernel(alpha, tau)
+
+
+def fold_change(
+    counts: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    pseudo: float = 1.0,
+    shrink: bool = True,
+    n_concepts: int | None = None,
+    reference: bool = False,
+) -> FoldChange:
+    """Return the fold changes of counts (n_data, p) between labels (n_data,) 1 and 0; see `fit_kernel`."""
     if reference:
-        features = tf_idf(table)
-        weights = _reference_ratio(features, target)
-    else:
-        features = shares(table, n_concepts)
-        weights = _smoothed_ratio(features, target, pseudo)
-        if shrink:
-            weights = _shrunk(weights, features, target, pseudo, _n_monograms(table.shape[1], n_concepts))
-    if alpha is not None:
-        p_values = _mann_whitney(features, target) * features.shape[1]
-        # the reference forgets to clip, so that its alpha = 1 still drops features
-        weights[(p_values if reference else np.minimum(p_values, 1.0)) > alpha] = 0.0
-    weights[np.abs(weights) < tau] = 0.0
-    return weights
+        features = tf_idf(counts)
+        return FoldChange(_reference_ratio(features, labels), features, labels, clip=False)
+    features = shares(counts, n_concepts)
+    weights = _smoothed_ratio(features, labels, pseudo)
+    if shrink:
+        weights = _shrunk(weights, features, labels, pseudo, _n_monograms(counts.shape[1], n_concepts))
+    return FoldChange(weights, features, labels)
+
+
+class FoldChange:
+    """Fold changes of all features, from which a kernel of any alpha and tau is a matter of masking.
+
+    Parameters
+    ----------
+    weights
+        Shape (p,): fold changes, in log2.
+    features
+        Shape (n_data, p): what is tested between the classes.
+    target
+        Shape (n_data,), 0 or 1.
+    clip
+        Whether a corrected p-value is at most 1; the reference forgets it, so that its alpha = 1 still drops
+        features.
+    """
+
+    def __init__(
+        self,
+        weights: NDArray[np.float64],
+        features: NDArray[np.float64],
+        target: NDArray[np.int64],
+        *,
+        clip: bool = True,
+    ) -> None:
+        self.weights = weights
+        self._features, self._target, self._clip = features, target, clip
+        self._corrected: NDArray[np.float64] | None = None
+
+    def kernel(self, alpha: float | None, tau: float) -> NDArray[np.float64]:
+        """Return the weights (p,) with those that fail the test, or are smaller than `tau`, set to 0."""
+        if alpha is not None and not alpha > 0:
+            raise InvalidInputError(f"alpha must be above 0, or None for no test; got {alpha!r}.")
+        if not tau >= 0:
+            raise InvalidInputError(f"tau must be 0 or more; got {tau!r}.")
+        weights = self.weights.copy()
+        if alpha is not None:
+            weights[self._corrected_p_values() > alpha] = 0.0
+        weights[np.abs(weights) < tau] = 0.0
+        return weights
+
+    def _corrected_p_values(self) -> NDArray[np.float64]:
+        """Return Bonferroni-corrected two-sided Mann-Whitney p-values (p,), computed once."""
+        if self._corrected is None:
+            p_values = _mann_whitney(self._features, self._target) * len(self.weights)
+            self._corrected = np.minimum(p_values, 1.0) if self._clip else p_values
+        return self._corrected
 
 
 @dataclass(frozen=True)
