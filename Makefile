@@ -1,0 +1,45 @@
+# Each target sets itself up from nothing in .venv; tools/set_up.py says first what it downloads.
+# PYTHON=python3.12 picks another Python (3.11 or newer) for .venv; the pins are known to work with 3.11.
+
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+BIN := .venv/bin
+PINS := tools/set_up.py constraints.txt pyproject.toml
+export PYTHONUNBUFFERED = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all bench lint wheel clean
+
+help:  ## say what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: .venv/.demo.done  ## the main job on a small cohort: slides in, prospect maps out
+	$(BIN)/prospect demo -o prospector-demo
+
+test: .venv/.test.done  ## the tests, windows included
+	$(BIN)/python -m pytest $(PYTEST)
+
+test-all: .venv/.test.done  ## the tests, those that take minutes included
+	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST)
+
+bench: .venv/.test.done  ## the benchmarks, as ratios
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+lint: .venv/.lint.done  ## ruff and mypy
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+wheel: .venv/.lint.done  ## build the wheel, install it elsewhere and start it
+	$(BIN)/python tools/try_wheel.py
+
+clean:  ## remove all that the other targets made
+	rm -rf .venv build dist prospector-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A later stage stands on the one before: all of them share .venv.
+.venv/.demo.done: $(PINS)
+	$(PYTHON) tools/set_up.py demo
+.venv/.test.done: .venv/.demo.done
+	$(PYTHON) tools/set_up.py test
+.venv/.lint.done: .venv/.demo.done
+	$(PYTHON) tools/set_up.py lint
