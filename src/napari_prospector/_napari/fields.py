@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QBrush, QColor, QLinearGradient, QPainter, QPen
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QSizePolicy, QToolButton, QWidget
@@ -98,13 +100,13 @@ class ColorBar(QWidget):
 
     Parameters
     ----------
-    stops
-        (position from 0 to 1, red, green, blue, opacity), in order.
+    colors
+        Shape (n, 4): red, green, blue, opacity from 0 to 1, evenly from the lowest score to the highest.
     """
 
-    def __init__(self, stops: list[tuple[float, float, float, float, float]]) -> None:
+    def __init__(self, colors: NDArray[np.float64]) -> None:
         super().__init__()
-        self._stops, self._limit, self._ends = stops, 1.0, ("against", "for")
+        self._colors, self._limit, self._ends = colors, 1.0, ("against", "for")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def set_scale(self, limit: float, against: str, speaks: str) -> None:
@@ -127,8 +129,8 @@ class ColorBar(QWidget):
         bar = QRectF(0, 0, self.width(), BAR_PX)
         painter.fillRect(bar, QColor("#f3e6ee"))
         gradient = QLinearGradient(bar.topLeft(), bar.topRight())
-        for at, *channels in self._stops:
-            gradient.setColorAt(at, QColor.fromRgbF(*channels))
+        for at, channels in zip(np.linspace(0, 1, len(self._colors)), self._colors, strict=True):
+            gradient.setColorAt(float(at), QColor.fromRgbF(*channels.tolist()))
         painter.fillRect(bar, QBrush(gradient))
         painter.setPen(QPen(self.palette().text().color()))
         under = QRectF(0, BAR_PX + 2, self.width(), self.fontMetrics().height())

@@ -28,9 +28,9 @@ __all__ = [
     "LayerTuple",
     "Placement",
     "concept_layer",
-    "evidence_colormap",
-    "evidence_stops",
     "grid_layers",
+    "map_colormap",
+    "map_colors",
     "map_layer",
     "provenance",
     "result_layers",
@@ -159,6 +159,7 @@ def slide_layer(slide: Slide) -> LayerTuple:
     arguments = {
         "name": layer_name(slide.name),
         "rgb": True,
+        "interpolation2d": "linear",
         "multiscale": True,
         "metadata": {METADATA_KEY: noted},
         **Placement.of_mpp(slide.mpp).of_slide(),
@@ -209,7 +210,7 @@ def map_layer(
     end = float(limit) if limit > 0 else 1.0
     arguments = {
         "name": f"{slide} · {map}",
-        "colormap": evidence_colormap(),
+        "colormap": map_colormap(),
         "contrast_limits": (-end, end),
         "blending": "translucent",
         "opacity": 0.85,
@@ -308,28 +309,31 @@ def grid_layers(grid: TokenGrid, path: Path, placement: Placement | None = None)
     return [(share, coverage, "image"), (np.asarray(grid.state, dtype=np.uint8), state, "labels")]
 
 
-def evidence_stops() -> list[tuple[float, float, float, float, float]]:
-    """Return the colours of signed maps as (position from 0 to 1, red, green, blue, opacity).
+def map_colors(n_colors: int = 257) -> NDArray[np.float64]:
+    """Return the colours of signed maps, those of figures and reports, but clear at zero: the tissue shows there.
 
-    Blue against, clear at zero, orange to yellow for the class: told apart with any colour vision, and neither is
-    a colour of H&E. Strength is opacity too, so tissue that says nothing stays visible.
+    Parameters
+    ----------
+    n_colors
+        Number of steps.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (n_colors, 4): red, green, blue, opacity from 0 to 1.
     """
-    against, speaks = ("#08306b", "#2171b5", "#6baed6"), ("#fd8d3c", "#f05a00", "#ffd400")
-    alphas = (0.95, 0.75, 0.0)
-    # two stops at the middle: the colour changes side there, unseen because both are clear
-    rows = [
-        *zip((0.0, 0.25, 0.5), against, alphas, strict=True),
-        *zip((0.5, 0.75, 1.0), speaks, alphas[::-1], strict=True),
-    ]
-    return [(at, *_rgb(color), alpha) for at, color, alpha in rows]
+    from napari_prospector.core.colors import diverging_colors
+
+    # opaque from half-way on: what is strong is not half-hidden by the stain under it
+    opacity = np.minimum(1, 2 * np.abs(np.linspace(-1, 1, n_colors)))
+    return np.column_stack((diverging_colors(n_colors), opacity))
 
 
-def evidence_colormap() -> Any:
-    """Return the colours of signed maps as napari's; NaN is clear."""
+def map_colormap() -> Any:
+    """Return `map_colors` as napari has colours; NaN is clear."""
     from napari.utils.colormaps import Colormap
 
-    stops = evidence_stops()
-    return Colormap([stop[1:] for stop in stops], name="evidence", controls=[stop[0] for stop in stops])
+    return Colormap(map_colors(), name="prospect")
 
 
 def result_layers(result: ProspectResult, placement: Placement, slide: str) -> list[LayerTuple]:
@@ -357,12 +361,6 @@ def result_layers(result: ProspectResult, placement: Placement, slide: str) -> l
         result.scores, result.geometry, placement, slide=slide, map=job.map, limit=result.limit, noted=noted
     )
     return [concepts, scores]
-
-
-def _rgb(color: str) -> tuple[float, float, float]:
-    """Return a colour like "#08306b" as three numbers from 0 to 1."""
-    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return red, green, blue
 
 
 def _label_type(n_concepts: int) -> type[np.unsignedinteger[Any]]:

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBox
 from napari_prospector._napari.fields import ColorBar
 from napari_prospector._napari.form import ProspectForm
 from napari_prospector._napari.job import Failure, JobProgress, Outcome, ProspectResult, Stopped, run_job
-from napari_prospector._napari.layers import Placement, evidence_stops, provenance, result_layers
+from napari_prospector._napari.layers import Placement, map_colors, provenance, result_layers
 from napari_prospector._napari.request import (
     Facts,
     ProspectJob,
@@ -80,7 +80,7 @@ class ProspectPanel(QWidget):
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.color_bar = ColorBar(evidence_stops())
+        self.color_bar = ColorBar(map_colors(33))
         self._lay_out()
         self._connect()
         self._list_sources()
@@ -309,7 +309,8 @@ class ProspectPanel(QWidget):
         inserted = getattr(event, "value", None)
         for source in self._sources:
             source.layer.events.name.connect(self._list_sources)
-            if source.layer is inserted:
+            # the viewer may be wrapped by napari, so its layers are compared, not identified
+            if source.layer == inserted:
                 wanted = inserted
         layers = [source.layer for source in self._sources]
         at = layers.index(wanted) if wanted in layers else len(layers) - 1
@@ -319,7 +320,7 @@ class ProspectPanel(QWidget):
     def _forget_layer(self, event: Any) -> None:
         """Stop the job of a layer that was removed, and list what is left."""
         event.value.events.name.disconnect(self._list_sources)
-        if self._running is not None and self._running.layer is event.value:
+        if self._running is not None and self._running.layer == event.value:
             self.cancel()
         self._list_sources()
 

@@ -50,12 +50,14 @@ def sources(layers: Iterable[Layer]) -> list[Source]:
 
 def source_of(layer: Layer) -> Source | None:
     """Return what is known of a layer; None where it is neither an RGB picture nor a token grid."""
+    from napari.layers import Image
+
     noted = provenance(layer)
     if noted.get("kind") == "tokens":
         return Source(layer, "tokens", noted["path"], None, f"token grid of {noted['encoder']}")
     if noted.get("kind") == "slide":
         return _slide_source(layer, noted["path"], noted["mpp"], noted["shape"])
-    if layer._type_string != "image" or not getattr(layer, "rgb", False) or layer.ndim != 2:
+    if not isinstance(layer, Image) or not layer.rgb or layer.ndim != 2:
         return None
     stated = _stated(layer.source.path) if layer.source.path else None
     if stated is None:

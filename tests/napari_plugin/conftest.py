@@ -1,0 +1,79 @@
+"""Slides with a planted square, a head that finds it, and the plugin as napari sees it when installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_prospector.core.graph import grid_graph
+from napari_prospector.core.head import ProspectorHead
+from napari_prospector.tokens.encoders.cards import load_encoder
+from napari_prospector.tokens.pyramid import write_pyramid
+
+MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_prospector" / "napari.yaml"
+
+MPP = 0.5
+TILE_PX, TILE_MPP = 67, 1.0
+TILE = 134  # level-0 px: 67 px of 1 µm at 0.5 µm
+SHAPE = (1427, 1787)  # 11 x 13 tokens
+PLANTED_ROWS, PLANTED_COLS = slice(3, 6), slice(7, 9)
+PLANTED_PX = (slice(3 * TILE, 6 * TILE), slice(7 * TILE, 9 * TILE))
+# what the planted tokens look at, and what the other tissue is
+PURPLE, PINK, GLASS = (96, 48, 144), (232, 160, 200), (244, 244, 244)
+MARGIN = 157
+
+
+def paint(planted: bool = True, seed: int = 0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Draw pink tissue on glass, with a purple square of whole tokens."""
+    image = np.full((*shape, 3), GLASS, np.int16)
+    image[MARGIN:-MARGIN, MARGIN:-MARGIN] = PINK
+    if planted:
+        image[PLANTED_PX] = PURPLE
+    noise = np.random.default_rng(seed).integers(-9, 10, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def slide_file(tmp_path: Path) -> Path:
+    """A pyramidal slide with a planted square, in a folder of its own."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    return write_pyramid(folder / "case7.tif", paint(), MPP, quality=None)
+
+
+@pytest.fixture(scope="session")
+def head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head that was fitted to find purple among pink."""
+    encoder = load_encoder("stain-texture", tile_px=TILE_PX, mpp=TILE_MPP)
+    rng = np.random.default_rng(5)
+    graphs = [_graph(encoder, rng, n_purple=7 * (i % 2)) for i in range(8)]
+    # without neighbours the map is the square itself
+    head = ProspectorHead(n_concepts=2, radius=0, n_folds=2, random_state=0)
+    head.fit(graphs, ["normal", "tumour"] * 4)
+    file = tmp_path_factory.mktemp("heads") / "square.prospector"
+    head.save(file, {"encoder": encoder.card.to_json()})
+    return file
+
+
+def _graph(encoder: Any, rng: np.random.Generator, n_purple: int) -> Any:
+    """Embed 5 x 7 tiles of flat colour, the first `n_purple` of them purple."""
+    colors = np.array([PURPLE] * n_purple + [PINK] * (35 - n_purple))[:, None, None]
+    tiles = np.clip(colors + rng.integers(-9, 10, (35, TILE_PX, TILE_PX, 3)), 0, 255).astype(np.uint8)
+    return grid_graph(np.ones((5, 7), bool), encoder.encode(tiles))
+
+
+@pytest.fixture
+def plugin(npe2pm: Any) -> Iterator[Any]:
+    """The plugin and napari's own readers, installed in a plugin manager of the test."""
+    with npe2pm.tmp_plugin(manifest=str(MANIFEST)) as prospector, npe2pm.tmp_plugin(package="napari"):
+        yield prospector
+
+
+@pytest.fixture
+def viewer(plugin: Any, make_napari_viewer: Callable[..., Any]) -> Any:
+    """A viewer whose leaks are errors."""
+    return make_napari_viewer(strict_qt="raise")
