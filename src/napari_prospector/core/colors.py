@@ -60,20 +60,18 @@ def concept_colors(n_concepts: int) -> NDArray[np.float64]:
     return np.concatenate((chosen, np.array(further, dtype=np.float64).reshape(-1, 3)))
 
 
-def diverging_colors(n_colors: int = 256, fade: bool = False) -> NDArray[np.float64]:
+def diverging_colors(n_colors: int = 256) -> NDArray[np.float64]:
     """Return the colours of a signed map, from lowest (blue) over zero (near-white) to highest (vermilion).
 
     Parameters
     ----------
     n_colors
         Number of steps, at least 2; odd numbers have a step for zero itself.
-    fade
-        Whether opacity grows from 0 at zero to 1 at both ends, for a map that lies on a slide.
 
     Returns
     -------
     NDArray[np.float64]
-        Shape (n_colors, 4): red, green, blue, opacity between 0 and 1.
+        Shape (n_colors, 3): red, green, blue between 0 and 1.
 
     Raises
     ------
@@ -85,9 +83,7 @@ def diverging_colors(n_colors: int = 256, fade: bool = False) -> NDArray[np.floa
     stops = _from_hex(_DIVERGING)
     place = np.linspace(-1, 1, n_colors)
     channels = [np.interp(place, np.linspace(-1, 1, len(stops)), channel) for channel in stops.T]
-    # opaque from half-way on, so that what is strong hides no less than what is strongest
-    opacity = np.minimum(1, 2 * np.abs(place)) if fade else np.ones(n_colors)
-    return np.stack([*channels, opacity], axis=1)
+    return np.stack(channels, axis=1)
 
 
 def _from_hex(codes: tuple[str, ...] | list[str]) -> NDArray[np.float64]:

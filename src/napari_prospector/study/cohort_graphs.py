@@ -1,0 +1,148 @@
+"""The token graphs of a cohort: loaded when asked for, and only if they belong together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self, overload
+
+from napari_prospector.core.graph import TokenGraph
+from napari_prospector.errors import InvalidInputError, MismatchError, MissingFileError
+from napari_prospector.study.cohort import Cohort
+from napari_prospector.tokens.store import TokenGrid
+
+__all__ = ["CohortGraphs"]
+
+_LENGTH_TOLERANCE = 0.05  # a tile is a whole number of level-0 pixels, so that lengths differ a little between scanners
+
+
+class CohortGraphs(Sequence[TokenGraph]):
+    """A sequence of token graphs over token grids on disk, to be iterated over as often as wanted.
+
+    Opening reads metadata only. A graph is read from disk when it is asked for, and kept as long as all that are kept
+    fit `cache_bytes`: a small cohort is read once, a large one streams.
+
+    Parameters
+    ----------
+    paths
+        The token grids, one per datum.
+    cache_bytes
+        Embeddings to keep in memory.
+
+    Attributes
+    ----------
+    grids
+        The open stores, in order.
+    card
+        The encoder's card, of the first store.
+
+    Raises
+    ------
+    MissingFileError
+        A token grid does not exist.
+    FileFormatError
+        One is damaged.
+    MismatchError
+        Two were made by different encoders or weights, or with tiles of different size or spacing in µm.
+    InvalidInputError
+        There is no path, or a grid has tokens that are still to be embedded.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], cache_bytes: int = 2**30) -> None:
+        if not paths:
+            raise InvalidInputError("paths must name at least one token grid; got none.")
+        self.grids = tuple(_open(Path(path)) for path in paths)
+        self.card: dict[str, Any] = self.grids[0].card
+        self._cache_bytes = cache_bytes
+        self._kept: dict[int, TokenGraph] = {}
+        for grid in self.grids:
+            _check_alike(self.grids[0], grid)
+
+    @classmethod
+    def of_cohort(cls, cohort: Cohort, folder: str | os.PathLike[str], cache_bytes: int = 2**30) -> Self:
+        """Open the token grids of a cohort: the row's own path, or ``folder/NAME.tokens.zarr``."""
+        return cls(cohort.store_paths(folder), cache_bytes)
+
+    def __len__(self) -> int:
+        return len(self.grids)
+
+    @overload
+    def __getitem__(self, index: int) -> TokenGraph: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TokenGraph]: ...
+    def __getitem__(self, index: int | slice) -> TokenGraph | Sequence[TokenGraph]:
+        if isinstance(index, slice):
+            return CohortGraphs([grid.path for grid in self.grids[index]], self._cache_bytes)
+        place = range(len(self))[index]
+        if place in self._kept:
+            return self._kept[place]
+        graph = self.grids[place].graph()
+        # what came first stays: dropping the oldest would lose every graph before the next pass reaches it
+        if graph.embeddings.nbytes + sum(kept.embeddings.nbytes for kept in self._kept.values()) <= self._cache_bytes:
+            self._kept[place] = graph
+        return graph
+
+    @property
+    def mpp(self) -> float:
+        """Width in µm of a pixel of a tile as the encoder sees it, of the first store."""
+        return self.grids[0].geometry.tile_mpp
+
+    @property
+    def tile_px(self) -> int:
+        """Pixels along a tile as the encoder sees it."""
+        return self.grids[0].geometry.tile_px
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """The fingerprint of the slide behind each datum, for `Cohort.fingerprint`."""
+        return tuple(str(grid.attrs["slide_fingerprint"]) for grid in self.grids)
+
+    def head_card(self, cohort: Cohort) -> dict[str, Any]:
+        """Return what a head that is fitted on these graphs should remember; for `ProspectorHead.save`."""
+        return {
+            "encoder": {**self.card, "mpp": round(self.mpp, 6), "tile_px": self.tile_px},
+            "cohort_fingerprint": cohort.fingerprint(self.contents),
+            "n_data": len(self),
+        }
+
+
+def _open(path: Path) -> TokenGrid:
+    """Open a token grid that is complete."""
+    if not path.exists():
+        raise MissingFileError(
+            f"There is no token grid {path.name} in {path.parent}. Make it with embed_slide or `prospect embed`."
+        )
+    grid = TokenGrid.open(path)
+    if not grid.is_complete:
+        counts = grid.counts()
+        raise InvalidInputError(
+            f"{path.name} must be finished; {counts['pending']:,} tokens are pending."
+            " Embed the slide again, it goes on where it stopped."
+        )
+    return grid
+
+
+def _check_alike(first: TokenGrid, other: TokenGrid) -> None:
+    """Raise `MismatchError` unless tokens of both grids mean the same."""
+    names = f"{first.path.name} and {other.path.name}"
+    for field in ("name", "weights_sha256", "n_dims"):
+        if first.card.get(field) != other.card.get(field):
+            raise MismatchError(
+                f"All data must be embedded by one encoder; {names} differ in {field}: {first.card.get(field)!r} and"
+                f" {other.card.get(field)!r}. Embed one of them again."
+            )
+    if first.geometry.tile_px != other.geometry.tile_px:
+        raise MismatchError(
+            f"All tiles must have one size; {names} have {first.geometry.tile_px} and {other.geometry.tile_px} px."
+            " Embed one of them again."
+        )
+    for what, ours, theirs in (
+        ("pixel size of tiles", first.geometry.tile_mpp, other.geometry.tile_mpp),
+        ("distance between tokens", first.geometry.scale_um[0], other.geometry.scale_um[0]),
+    ):
+        if abs(ours - theirs) > _LENGTH_TOLERANCE * ours:
+            raise MismatchError(
+                f"All data must have one {what}; {names} have {ours:.4g} and {theirs:.4g} µm."
+                " Check the pixel size of both slides, and embed one of them again."
+            )
