@@ -18,7 +18,8 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 def load(name: str) -> ModuleType:
     """Import a file of tools/, which is no package."""
     spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -30,12 +31,13 @@ repair_torchvision = load("repair_torchvision")
 
 
 def names(lines: list[str]) -> set[str]:
-    return {re.split(r"[\[<>=!~; ]", line)[0].lower() for line in lines}
+    """The distributions that requirements or pins name, written in one way."""
+    return {re.split(r"[\[<>=!~; ]", line)[0].lower().replace("_", "-") for line in lines}
 
 
 def pins() -> dict[str, str]:
     lines = set_up.CONSTRAINTS.read_text(encoding="utf-8").splitlines()
-    return dict(line.lower().split("==") for line in lines if not line.startswith("#"))
+    return dict(line.lower().replace("_", "-").split("==") for line in lines if not line.startswith("#"))
 
 
 def test_the_demo_asks_for_napari_and_for_no_model_library() -> None:
