@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,28 @@ def paint(planted: bool = True, seed: int = 0, shape: tuple[int, int] = SHAPE) -
         image[PLANTED_PX] = PURPLE
     noise = np.random.default_rng(seed).integers(-9, 10, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What is known of the drawn slides."""
+
+    mpp: float = MPP
+    tile: int = TILE
+    shape: tuple[int, int] = SHAPE
+    tokens: tuple[slice, slice] = (PLANTED_ROWS, PLANTED_COLS)
+    pixels: tuple[slice, slice] = PLANTED_PX
+    grid: tuple[int, int] = (11, 13)
+
+    def write(self, path: Path, mpp: float = MPP, **changes: Any) -> Path:
+        """Write a slide."""
+        return write_pyramid(path, paint(**changes), mpp, quality=None)
+
+
+@pytest.fixture
+def planted() -> Planted:
+    """What is known of the drawn slides."""
+    return Planted()
 
 
 @pytest.fixture

@@ -124,7 +124,9 @@ def test_a_token_grid_shows_what_is_embedded_and_how_much_is_tissue(tmp_path: Pa
     share = np.linspace(0, 1, ROWS * COLS).reshape(ROWS, COLS).astype(np.float32)
     card = {"name": "fake", "n_dims": 3}
     path = tmp_path / "case7.fake.tokens.zarr"
-    with TokenGrid.create(path, GEOMETRY, card, "case7.svs", "f0", (131, 173), coverage=share, mask=share > 0.2) as grid:
+    with TokenGrid.create(
+        path, GEOMETRY, card, "case7.svs", "f0", (131, 173), coverage=share, mask=share > 0.2
+    ) as grid:
         block = next(iter(grid.blocks()))
         state = grid.state
         state[state == 1] = DONE

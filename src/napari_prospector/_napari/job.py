@@ -292,8 +292,8 @@ def _label(job: ProspectJob) -> Any:
 
 def _duration(seconds: float) -> str:
     """Return a duration as people say it."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{max(1, round(seconds))} s"
-    if seconds < 3600:
+    if seconds < 3570:
         return f"{round(seconds / 60)} min"
     return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,119 @@
+"""From what was asked to a job or a sentence; neither Qt nor napari is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from napari_prospector._napari.request import (
+    Facts,
+    ProspectJob,
+    ProspectRequest,
+    Refusal,
+    cache_folder,
+    default_tokens_path,
+    head_caption,
+    plan,
+)
+
+
+def head(*classes: str, **card: Any) -> Any:
+    return SimpleNamespace(
+        classes_=list(classes) or ["normal", "tumour"],
+        card_={"encoder": {"name": "stain-texture", "tile_px": 224, "mpp": 0.5, **card}},
+        n_concepts=17,
+        radius=2,
+        is_calibrated_=False,
+    )
+
+
+ASKED = ProspectRequest(layer="case7", path=Path("/slides/case7.svs"), head=Path("/heads/tumour.prospector"))
+KNOWN = Facts(slide_mpp=0.25, head=head())
+
+
+def refused(asked: ProspectRequest, known: Facts = KNOWN) -> str:
+    planned = plan(asked, known)
+    assert isinstance(planned, Refusal)
+    return planned.sentence
+
+
+def test_a_complete_request_becomes_a_job() -> None:
+    job = plan(replace(ASKED, map="decision", target="tumour", tokens=Path("/t/x.tokens.zarr")), KNOWN)
+    assert isinstance(job, ProspectJob)
+    assert (job.slide, job.tokens, job.map, job.target) == (ASKED.path, Path("/t/x.tokens.zarr"), "decision", "tumour")
+    assert job.head is KNOWN.head
+
+
+def test_a_token_grid_is_its_own_store_and_needs_no_pixel_size() -> None:
+    grid = Path("/t/case7.tokens.zarr")
+    job = plan(replace(ASKED, kind="tokens", path=grid), replace(KNOWN, slide_mpp=None))
+    assert isinstance(job, ProspectJob)
+    assert (job.slide, job.tokens) == (None, grid)
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "sentence"),
+    [
+        ({"layer": None}, {}, "Open a slide"),
+        ({"path": None}, {}, "Layer 'case7' was not read from a slide file"),
+        ({"head": None}, {}, r"Choose a head: a \*.prospector file"),
+        ({}, {"head": None}, "tumour.prospector is being loaded"),
+        ({}, {"head": None, "head_problem": "It is damaged."}, "It is damaged"),
+        ({"target": "benign"}, {}, "'benign' is no class of this head; it knows normal, tumour"),
+        ({"map": "refined"}, {}, "A map is one of evidence, decision; got 'refined'"),
+        ({}, {"head": head("a", "b", "c")}, "Choose the class to look for: a, b, c"),
+        ({}, {"slide_mpp": None}, "case7.svs states no pixel size. Fill in 'Pixel size'"),
+        ({"mpp": 0.01}, {}, "A pixel size lies between 0.05 and 20.0 µm; got 0.01"),
+    ],
+)
+def test_what_is_missing_is_said_in_a_sentence(asked: dict[str, Any], known: dict[str, Any], sentence: str) -> None:
+    import re
+
+    assert re.search(sentence, refused(replace(ASKED, **asked), replace(KNOWN, **known)))
+
+
+def test_tokens_lie_beside_the_slide_and_name_their_encoder(tmp_path: Path) -> None:
+    slide = tmp_path / "case7.svs"
+    assert default_tokens_path(slide, {"name": "hf-hub:org/model"}) == tmp_path / "case7.hf-hub-org-model.tokens.zarr"
+    assert default_tokens_path(slide, {}) == tmp_path / "case7.tokens.zarr"
+
+
+def test_tokens_of_a_slide_in_a_locked_folder_go_to_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    one, two = (default_tokens_path(tmp_path / folder / "case7.svs", {"name": "fake"}) for folder in "ab")
+    assert one != two
+    assert one.name == two.name == "case7.fake.tokens.zarr"
+    assert one.is_relative_to(cache_folder())
+
+
+def test_tokens_that_are_there_are_used_even_in_a_locked_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (tmp_path / "case7.fake.tokens.zarr").mkdir()
+    assert default_tokens_path(tmp_path / "case7.svs", {"name": "fake"}).parent == tmp_path
+
+
+def test_a_caption_says_what_a_head_is() -> None:
+    caption = head_caption(head())
+    assert caption == (
+        "normal / tumour · 17 concepts, radius 2 · stain-texture, tiles of 224 px at 0.5 µm · probabilities not calibrated"
+    )
+
+
+def test_neither_qt_nor_napari_is_loaded_for_any_of_this() -> None:
+    code = (
+        "import sys, napari_prospector._napari.request, napari_prospector._napari.job, napari_prospector._napari.layers;"
+        "print([m for m in ('napari', 'qtpy', 'vispy', 'torch', 'dask') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
