@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +61,17 @@ def planted() -> Planted:
     return Planted()
 
 
+@pytest.fixture(scope="session")
+def first_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pyramidal slide with a planted square, for reading only."""
+    return write_pyramid(tmp_path_factory.mktemp("slides") / "case7.tif", paint(), MPP, quality=None)
+
+
 @pytest.fixture
-def slide_file(tmp_path: Path) -> Path:
-    """A pyramidal slide with a planted square, in a folder of its own."""
-    folder = tmp_path / "slides"
-    folder.mkdir()
-    return write_pyramid(folder / "case7.tif", paint(), MPP, quality=None)
+def slide_file(first_slide: Path, tmp_path: Path) -> Path:
+    """The slide in a folder of its own."""
+    (tmp_path / "slides").mkdir()
+    return Path(shutil.copy(first_slide, tmp_path / "slides"))
 
 
 @pytest.fixture(scope="session")
