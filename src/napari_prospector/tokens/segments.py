@@ -95,7 +95,8 @@ class Colours:
     def _over_white(self, colours: UInt8Array, alpha: UInt8Array) -> UInt8Array:
         """Lay colours on white, rounded to the nearest."""
         opaque = alpha.astype(np.uint32)
-        light = colours * (opaque if self.alpha == "straight" else 255) + WHITE * (255 - opaque)
+        shares = opaque if self.alpha == "straight" else np.uint32(255)
+        light = colours.astype(np.uint32) * shares + WHITE * (255 - opaque)
         laid: UInt8Array = np.minimum((light + 127) // 255, 255).astype(np.uint8)
         return laid
 
@@ -323,13 +324,13 @@ def overlap(
 
 @cache
 def _chroma_tables() -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Return what chroma 0-255 adds to red, blue, and (times 65536) green from Cb and Cr, as in libjpeg's jdcolor.c."""
-    chroma = np.arange(256, dtype=np.int64) - 128
-    half = 1 << 15
-    red = (round(1.40200 * 65536) * chroma + half) >> 16
-    blue = (round(1.77200 * 65536) * chroma + half) >> 16
-    green_cb = -round(0.34414 * 65536) * chroma + half  # rounds the sum of both
-    green_cr = -round(0.71414 * 65536) * chroma
+    """Return what chroma 0-255 adds to red, to blue, and (times 65536) to green from Cb and from Cr.
+
+    JFIF's factors, rounded as OpenSlide rounds them, so that slides that both read have the same pixels.
+    """
+    chroma = np.arange(256) - 128
+    red, blue = np.rint(1.40200 * chroma), np.rint(1.77200 * chroma)
+    green_cb, green_cr = np.rint(-0.34414 * 65536 * chroma), np.rint(-0.71414 * 65536 * chroma) + (1 << 15)
     return red.astype(np.int32), blue.astype(np.int32), green_cb.astype(np.int32), green_cr.astype(np.int32)
 
 
