@@ -65,9 +65,7 @@ def chain_adjacency(n_tokens: int, reach: int) -> tuple[NDArray[np.int64], NDArr
 
 
 @njit(nogil=True, cache=True)
-def transposed(
-    indptr: NDArray[np.int64], indices: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def transposed(indptr: NDArray[np.int64], indices: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """CSR of the transposed matrix; its rows ascend, whatever the order within the rows that came."""
     n_tokens = indptr.size - 1
     turned = np.zeros(n_tokens + 1, np.int64)

@@ -6,6 +6,7 @@ hold, what came and what to do.
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -23,6 +24,7 @@ __all__ = [
     "checked_edges",
     "checked_embeddings",
     "checked_kernel",
+    "checked_length",
     "checked_mask",
     "checked_positions",
     "checked_whole",
@@ -44,6 +46,17 @@ def checked_whole(name: str, value: SupportsIndex, least: int) -> int:
     if number < least or isinstance(value, (bool, np.bool_)):
         raise InvalidInputError(f"{name} must be a whole number >= {least}; got {value!r}.")
     return number
+
+
+def checked_length(name: str, value: float) -> float:
+    """Finite length > 0."""
+    try:
+        length = float(value)
+    except (TypeError, ValueError):
+        length = math.nan
+    if not 0 < length < math.inf:
+        raise InvalidInputError(f"{name} must be a finite length > 0, in the unit of the coordinates; got {value!r}.")
+    return length
 
 
 def checked_embeddings(
@@ -141,9 +154,7 @@ def checked_edges(edges: ArrayLike, n_tokens: int) -> NDArray[np.int64]:
     return pairs
 
 
-def refuse_repeated_edges(
-    pairs: NDArray[np.int64], indptr: NDArray[np.int64], indices: NDArray[np.int32]
-) -> None:
+def refuse_repeated_edges(pairs: NDArray[np.int64], indptr: NDArray[np.int64], indices: NDArray[np.int32]) -> None:
     """Refuse edges (n_edges, 2) that name a pair twice, in either direction; rows of indices ascend."""
     again = np.flatnonzero(indices[1:] == indices[:-1])
     starts = np.searchsorted(indptr, again + 1, side="right") - 1
@@ -177,9 +188,7 @@ def checked_adjacency(
             f"indptr must rise from 0 to the {others.size} indices; it goes from {starts[0]} to {starts[-1]}."
         )
     if others.size and not (0 <= others.min() and others.max() < n_tokens):
-        raise InvalidInputError(
-            f"indices must lie in 0 ... {n_tokens - 1}; got {others.min()} ... {others.max()}."
-        )
+        raise InvalidInputError(f"indices must lie in 0 ... {n_tokens - 1}; got {others.min()} ... {others.max()}.")
     starts = np.ascontiguousarray(starts, dtype=np.int64)
     others = np.ascontiguousarray(others, dtype=np.int32)
     rows = np.repeat(np.arange(n_tokens), np.diff(starts))
@@ -193,7 +202,7 @@ def checked_adjacency(
 
 
 def checked_concepts(concepts: ArrayLike, n_concepts: int, n_tokens: int) -> NDArray[np.int32]:
-    """(n_tokens,) int32 within 0 ... n_concepts - 1."""
+    """(n_tokens,) int32 within 0 ... n_concepts - 1; read-only, as the arrays of a graph: one type to compile for."""
     ids = np.asarray(concepts)
     if ids.dtype.kind not in "iu" or ids.shape != (n_tokens,):
         raise InvalidInputError(
@@ -206,18 +215,18 @@ def checked_concepts(concepts: ArrayLike, n_concepts: int, n_tokens: int) -> NDA
             f"concepts must lie in 0 ... {n_concepts - 1}, as n_concepts is {n_concepts}; "
             f"got {ids[token]} at token {token}."
         )
-    return np.ascontiguousarray(ids, dtype=np.int32)
+    view = np.ascontiguousarray(ids, dtype=np.int32).view()
+    view.flags.writeable = False
+    return view
 
 
 def checked_kernel(kernel: ArrayLike, radius: int) -> tuple[NDArray[np.float64], int]:
     """Finite float64 kernel and the number of concepts K that its length stands for at this radius."""
     weights = np.asarray(kernel)
     if weights.dtype.kind not in "biuf" or weights.ndim != 1 or weights.size == 0:
-        raise InvalidInputError(
-            f"kernel must be numbers of shape (p,); got {weights.dtype} of shape {weights.shape}."
-        )
+        raise InvalidInputError(f"kernel must be numbers of shape (p,); got {weights.dtype} of shape {weights.shape}.")
     n_concepts = weights.size if radius == 0 else _concepts_of(weights.size)
-    weights = np.ascontiguousarray(weights, dtype=np.float64)
+    weights = np.array(weights, dtype=np.float64)
     if not np.isfinite(weights).all():
         raise InvalidInputError(
             f"kernel must be finite; kernel[{np.flatnonzero(~np.isfinite(weights))[0]}] is not. Fit it again."
@@ -227,7 +236,7 @@ def checked_kernel(kernel: ArrayLike, radius: int) -> tuple[NDArray[np.float64],
 
 def _concepts_of(n_features: int) -> int:
     """Invert n_features = K + K (K + 1) / 2."""
-    n_concepts = max(1, round((np.sqrt(8 * n_features + 9) - 3) / 2))
+    n_concepts = max(1, (math.isqrt(8 * n_features + 9) - 3) // 2)
     if n_concepts * (n_concepts + 3) // 2 != n_features:
         raise InvalidInputError(
             f"kernel must have length K + K (K + 1) / 2 for K concepts (2, 5, 9, 14, ...) where radius > 0; "

@@ -9,7 +9,6 @@ Source: Machiraju et al., *Prospector heads*, ICML 2024, arXiv 2402.11729, secti
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from napari_prospector.core.checks import (
     checked_adjacency,
     checked_edges,
     checked_embeddings,
+    checked_length,
     checked_mask,
     checked_positions,
     checked_whole,
@@ -94,9 +94,13 @@ class TokenGraph:
             if not (np.array_equal(lattice[0], indptr) and np.array_equal(lattice[1], indices)):
                 raise InvalidInputError(
                     f"mask must be given only for the full 8-neighbour lattice over its {mask.sum()} True cells; "
-                    f"indptr and indices are another graph of {len(embeddings)} tokens. Leave mask=None, or use grid_graph."
+                    f"indptr and indices are another graph, of {len(embeddings)} tokens. Omit it, or use grid_graph."
                 )
         self._keep(embeddings, checked_positions(self.positions, len(embeddings)), indptr, indices, mask)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make read-only again what copies and other processes receive writeable."""
+        self._keep(**state)
 
     def _keep(
         self,
@@ -209,9 +213,7 @@ def grid_graph(mask: ArrayLike, embeddings: ArrayLike, positions: ArrayLike | No
     checked = checked_embeddings(embeddings, int(cells.sum()), "the True cells of mask")
     places = np.argwhere(cells) if positions is None else positions
     own = cells.copy()  # the caller may go on drawing in the mask
-    return TokenGraph._sound(
-        checked, checked_positions(places, len(checked)), adjacency.lattice_adjacency(own), own
-    )
+    return TokenGraph._sound(checked, checked_positions(places, len(checked)), adjacency.lattice_adjacency(own), own)
 
 
 def radius_graph(coords: ArrayLike, cutoff: float, embeddings: ArrayLike) -> TokenGraph:
@@ -245,15 +247,12 @@ def radius_graph(coords: ArrayLike, cutoff: float, embeddings: ArrayLike) -> Tok
 
     checked = checked_embeddings(embeddings)
     places = checked_positions(coords, len(checked), "coords")
+    limit = checked_length("cutoff", cutoff)
     if places.shape[1] not in (2, 3):
         raise InvalidInputError(
             f"coords must have shape (n_tokens, 2) or (n_tokens, 3); got {places.shape}. Pass one point a token."
         )
-    if not (isinstance(cutoff, (int, float, np.integer, np.floating)) and 0 < cutoff < math.inf):
-        raise InvalidInputError(
-            f"cutoff must be a finite distance > 0 in the unit of coords; got {cutoff!r}. Proteins: 8.0 (angstrom)."
-        )
-    pairs = cKDTree(places).query_pairs(float(cutoff), output_type="ndarray").astype(np.int64, copy=False)
+    pairs = cKDTree(places).query_pairs(limit, output_type="ndarray").astype(np.int64, copy=False)
     return TokenGraph._sound(checked, places, adjacency.edge_adjacency(len(checked), pairs))
 
 

@@ -41,7 +41,7 @@ __all__ = [
 WORD = 64
 """Searches that run at once: the bits of a machine word."""
 SLOT_STEP = 8
-"""Histograms are padded to a multiple of this many slots, the width of the partial sums of a score."""
+"""Histograms are padded to a multiple of this many slots, a SIMD register of integers."""
 GROUP = 8
 """Rows of a tile that are flooded at once, so that the innermost loops are long enough for SIMD."""
 MAX_BOX_RADIUS = 31
@@ -53,7 +53,7 @@ class Wanted(NamedTuple):
 
     scores (n_tokens,) float64 = monograms[c] + sum over b of weights[c, b] histogram[b];
     pairs (n_concepts, n_slots) int64 += histogram, in the row of the token's concept c;
-    near (n_tokens, n_concepts) int32 = histogram. The last slot counts holes: its weight is 0.
+    near (n_tokens, n_concepts) int32 = histogram. Slots beyond the concepts are for holes and padding.
     """
 
     monograms: NDArray[np.float64]
@@ -66,13 +66,12 @@ class Wanted(NamedTuple):
 class _Tile(NamedTuple):
     """Memory for one tile of the lattice: up to 64 x 64 cells, and a margin of `radius` around them."""
 
-    cells: NDArray[np.int32]  # (height + 2 radius, width + 2 radius) concepts; the last slot where there is no token
+    cells: NDArray[np.uint32]  # (height + 2 radius, width + 2 radius) concepts; the last slot where there is no token
     holes: NDArray[np.int64]  # (height + 2 radius,) cells of the row that are in the lattice and hold no token
     words: NDArray[np.uint64]  # (height + 2 radius + GROUP, span) which of the 64 have a token b columns further
     columns: NDArray[np.int32]  # (width + 2 radius, n_slots) histogram of the `span` cells of a column
     histogram: NDArray[np.int32]  # (64, n_slots)
     members: NDArray[np.int64]  # (64,) tokens of the row, -1 for none
-    partial: NDArray[np.float64]  # (SLOT_STEP,)
     lost: NDArray[np.uint64]  # (span, span * GROUP) per offset and row: whose box holds a token out of reach there
     reach: NDArray[np.uint64]  # (span + 2, (span + 2) * GROUP) per offset and row: who has come so far
     spread: NDArray[np.uint64]  # as reach
@@ -85,26 +84,23 @@ def _trailing_zeros(_typing_context: Any, _bits: Any) -> Any:
     def codegen(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
 
-    return types.int64(types.uint64), codegen
+    return types.uint64(types.uint64), codegen
 
 
 _lowest_bit: Any = _trailing_zeros
 
 
 @njit(nogil=True, cache=True)
-def _score(weights: Any, histogram: Any, partial: Any) -> Any:
-    """Dot product in one fixed order: slot b goes to partial sum b mod 8, the eight are added as a tree."""
-    partial[:] = 0.0
-    for start in range(0, weights.size, SLOT_STEP):
-        for lane in range(SLOT_STEP):
-            partial[lane] += weights[start + lane] * histogram[start + lane]
-    even = (partial[0] + partial[4]) + (partial[2] + partial[6])
-    odd = (partial[1] + partial[5]) + (partial[3] + partial[7])
-    return even + odd
+def _score(weights: Any, histogram: Any) -> Any:
+    """Dot product over concepts, in ascending order: the order is part of the result."""
+    score = 0.0
+    for concept in range(weights.size):
+        score += weights[concept] * histogram[concept]
+    return score
 
 
 @njit(nogil=True, cache=True)
-def _spend(histogram: Any, members: Any, n_members: Any, concepts: Any, partial: Any, wanted: Any) -> None:
+def _spend(histogram: Any, members: Any, n_members: Any, concepts: Any, wanted: Any) -> None:
     """Turn the histograms of up to 64 tokens into what is wanted; members (64,): tokens, -1 for none."""
     for lane in range(n_members):
         token = members[lane]
@@ -112,7 +108,7 @@ def _spend(histogram: Any, members: Any, n_members: Any, concepts: Any, partial:
             continue
         concept = concepts[token]
         if wanted.scores.size:
-            pairs = _score(wanted.weights[concept], histogram[lane], partial)
+            pairs = _score(wanted.weights[concept], histogram[lane])
             wanted.scores[token] = wanted.monograms[concept] + pairs
         if wanted.pairs.size:
             for slot in range(histogram.shape[1]):
@@ -183,45 +179,59 @@ def search_ball(indptr: Any, indices: Any, token: Any, radius: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _search(indptr: Any, indices: Any, radius: Any, n_met: Any, place: Any, nodes: Any, reach: Any, front: Any) -> Any:
-    """Run the searches that start at nodes[0, :n_met]; return how many nodes they meet.
+def _meet(indptr: Any, indices: Any, radius: Any, members: Any, place: Any, nodes: Any, reach: Any) -> Any:
+    """List the tokens within radius hops of any of the members in nodes; return how many lie within each hop.
 
-    nodes (3, n_tokens): the i-th node met is nodes[0, i], and place of it is i + 1 (0: not met); the other two
-    rows list who is new at this hop and at the next. Bit j of reach[i] says that search j met node i;
-    front (2, n_tokens): the searches that arrived at node i with this hop, and with the next.
+    place of the i-th is i + 1 (0: not met). Column i + 1 of reach (2, n_tokens + 1) is made ready for `_search`:
+    bit j for the j-th member, else 0.
     """
-    n_new = n_met
-    for i in range(n_met):
-        nodes[1, i] = i
-        front[0, i] = reach[i]
-        front[1, i] = np.uint64(0)
-    for hop in range(radius):
-        now, then = hop % 2, 1 - hop % 2
-        n_next = 0
-        for k in range(n_new):
-            i = nodes[1 + now, k]
-            arrived = front[now, i]
-            front[now, i] = np.uint64(0)
-            for edge in range(indptr[nodes[0, i]], indptr[nodes[0, i] + 1]):
+    within = np.empty(radius + 1, np.int64)
+    n_met = 0
+    for token in members:
+        nodes[n_met] = token
+        n_met += 1
+        place[token] = n_met
+        reach[:, n_met] = np.uint64(1) << np.uint64(n_met - 1)
+    within[0] = n_met
+    start = 0
+    for hop in range(1, radius + 1):
+        stop = n_met
+        for i in range(start, stop):
+            for edge in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
                 other = indices[edge]
-                j = place[other] - 1
-                if j < 0:
-                    j = n_met
+                if place[other] == 0:
+                    nodes[n_met] = other
                     n_met += 1
                     place[other] = n_met
-                    nodes[0, j] = other
-                    reach[j] = front[0, j] = front[1, j] = np.uint64(0)
-                fresh = arrived & ~reach[j]
-                if fresh:
-                    if front[then, j] == 0:
-                        nodes[1 + then, n_next] = j
-                        n_next += 1
-                    front[then, j] |= fresh
-                    reach[j] |= fresh
-        n_new = n_next
-        if n_new == 0:
+                    reach[:, n_met] = np.uint64(0)
+        start = stop
+        within[hop] = n_met
+    return within
+
+
+@njit(nogil=True, cache=True)
+def _search(indptr: Any, indices: Any, within: Any, place: Any, nodes: Any, reach: Any) -> Any:
+    """Run the searches for within.size - 1 hops; return the row of reach that they end in.
+
+    A token is met in one hop more than its neighbours. Tokens that were not met share place 0, where reach is 0.
+    """
+    now, then = reach[0], reach[1]
+    everyone = np.uint64(0)
+    for i in range(within[0]):
+        everyone |= now[i + 1]
+    for hop in range(1, within.size):
+        changed = np.uint64(0)
+        for i in range(within[hop]):
+            met = now[i + 1]
+            if met != everyone:
+                for edge in range(indptr[nodes[i]], indptr[nodes[i] + 1]):
+                    met |= now[place[indices[edge]]]
+                changed |= met ^ now[i + 1]
+            then[i + 1] = met
+        now, then = then, now
+        if not changed:
             break
-    return n_met
+    return now
 
 
 @njit(nogil=True, cache=True)
@@ -230,29 +240,25 @@ def search_balls(
 ) -> None:
     """Spend the balls of the tokens in words first to last (exclusive) of order (n_tokens,)."""
     n_tokens = concepts.size
-    # The system gives pages only as they are touched: these arrays cost what the largest ball costs.
-    place = np.zeros(n_tokens, np.int32)
-    nodes = np.empty((3, n_tokens), np.int32)
-    reach = np.empty(n_tokens, np.uint64)
-    front = np.empty((2, n_tokens), np.uint64)
-    histogram = np.empty((WORD, wanted.weights.shape[1]), np.int32)
-    partial = np.empty(SLOT_STEP)
+    place = np.zeros(n_tokens, np.uint32)
+    # The system gives pages only as they are touched: these cost what the largest balls cost.
+    nodes = np.empty(n_tokens, np.uint32)
+    reach = np.empty((2, n_tokens + 1), np.uint64)
+    reach[:, 0] = np.uint64(0)
+    histogram = np.empty((WORD, wanted.pairs.shape[1]), np.int32)
     for word in range(first, last):
         members = order[word * WORD : (word + 1) * WORD]
-        for lane in range(members.size):
-            place[members[lane]] = lane + 1
-            nodes[0, lane] = members[lane]
-            reach[lane] = np.uint64(1) << np.uint64(lane)
-        n_met = _search(indptr, indices, radius, members.size, place, nodes, reach, front)
+        within = _meet(indptr, indices, radius, members, place, nodes, reach)
+        met = _search(indptr, indices, within, place, nodes, reach)
         histogram[:] = 0
-        for i in range(n_met):
-            place[nodes[0, i]] = 0
-            concept = concepts[nodes[0, i]]
-            bits = reach[i]
+        for i in range(within[-1]):
+            place[nodes[i]] = 0
+            concept = concepts[nodes[i]]
+            bits = met[i + 1]
             while bits:
                 histogram[_lowest_bit(bits), concept] += 1
                 bits &= bits - np.uint64(1)
-        _spend(histogram, members, members.size, concepts, partial, wanted)
+        _spend(histogram, members, members.size, concepts, wanted)
 
 
 # ---- the lattice ----
@@ -276,13 +282,12 @@ def _new_tile(height: Any, width: Any, radius: Any, n_slots: Any) -> Any:
     """Memory for tiles of one size."""
     span = 2 * radius + 1
     return _Tile(
-        cells=np.empty((height + span - 1, width + span - 1), np.int32),
+        cells=np.empty((height + span - 1, width + span - 1), np.uint32),
         holes=np.empty(height + span - 1, np.int64),
         words=np.zeros((height + span - 1 + GROUP, span), np.uint64),
         columns=np.empty((width + span - 1, n_slots), np.int32),
         histogram=np.empty((WORD, n_slots), np.int32),
         members=np.empty(WORD, np.int64),
-        partial=np.empty(SLOT_STEP),
         lost=np.empty((span, span * GROUP), np.uint64),
         reach=np.empty((span + 2, (span + 2) * GROUP), np.uint64),
         spread=np.empty((span + 2, (span + 2) * GROUP), np.uint64),
@@ -373,9 +378,7 @@ def _slide(tile: Any, n_cols: Any, span: Any) -> None:
             histogram[0, slot] += columns[b, slot]
     for lane in range(1, n_cols):
         for slot in range(histogram.shape[1]):
-            histogram[lane, slot] = (
-                histogram[lane - 1, slot] + columns[lane + span - 1, slot] - columns[lane - 1, slot]
-            )
+            histogram[lane, slot] = histogram[lane - 1, slot] + columns[lane + span - 1, slot] - columns[lane - 1, slot]
 
 
 @njit(nogil=True, cache=True)
@@ -417,7 +420,7 @@ def _spend_tile(tile: Any, n_rows: Any, n_cols: Any, radius: Any, first: Any, co
             here = tile.cells[row + radius, lane + radius] != empty
             tile.members[lane] = token if here else -1
             token += here
-        _spend(tile.histogram, tile.members, n_cols, concepts, tile.partial, wanted)
+        _spend(tile.histogram, tile.members, n_cols, concepts, wanted)
         n_holes -= tile.holes[row]
         for col in range(n_cols + 2 * radius):
             tile.columns[col, tile.cells[row, col]] -= 1
@@ -430,7 +433,7 @@ def slide_boxes(
     """Spend the balls of the tokens in tiles first to last (exclusive) of height x width cells."""
     rows, cols = mask.shape
     n_across = ranks.shape[1]
-    tile = _new_tile(height, width, radius, wanted.weights.shape[1])
+    tile = _new_tile(height, width, radius, wanted.pairs.shape[1])
     for number in range(first, last):
         top, block = number // n_across * height, number % n_across
         left = block * width
