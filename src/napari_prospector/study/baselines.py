@@ -26,16 +26,15 @@ _BLOCK_ROWS = 16_384  # embeddings are widened to float64 so many at a time
 
 
 class Method(Protocol):
-    """What every method offers.
+    """What every method offers."""
 
-    Attributes
-    ----------
-    name, map
-        What a table calls the method and the scores that it gives.
-    """
+    @property
+    def name(self) -> str:
+        """What a table calls the method."""
 
-    name: str
-    map: str
+    @property
+    def map(self) -> str:
+        """What a table calls its scores."""
 
     def fit(
         self, graphs: Sequence[TokenGraph], labels: Sequence[Hashable], groups: Sequence[Hashable] | None = None
