@@ -40,7 +40,7 @@ def write_head_file(path: str | os.PathLike[str], tensors: Tensors, card: Mappin
     target = Path(path)
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     full = {"format": FORMAT, "format_version": FORMAT_VERSION, "tensors_sha256": _digest(arrays), **card}
-    content = to_bytes(arrays, metadata={"card": json.dumps(full, sort_keys=True, allow_nan=False)})
+    content = to_bytes(arrays, metadata={"card": json.dumps(full, allow_nan=False)})
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as stream:
