@@ -168,7 +168,7 @@ class TokenGrid:
         if not 1 <= block <= _MOST_BLOCK:
             raise InvalidInputError(f"block must be 1 to {_MOST_BLOCK} tokens; got {block!r}.")
         attrs = gridfile.describe(geometry, card, tissue, reading)
-        attrs |= {"slide_name": slide_name, "slide_fingerprint": slide_fingerprint}
+        attrs |= {"dtype": dtype, "slide_name": slide_name, "slide_fingerprint": slide_fingerprint}
         attrs["level0_shape"] = [int(extent) for extent in level0_shape]
         with contextlib.ExitStack() as stack:
             lock = stack.enter_context(gridfile.lock_of(place))
@@ -395,6 +395,17 @@ class TokenGrid:
             raise MismatchError(
                 f"{self.path.name} was made from something else: {'; '.join(differences)}."
                 " Write to another path, or pass overwrite=True (--overwrite) to start anew."
+            )
+
+    def check_mask(self, mask: NDArray[np.bool_]) -> None:
+        """Raise `MismatchError` unless the tokens that are not background are those of a mask (rows, cols)."""
+        here = self.state != BACKGROUND
+        if not np.array_equal(here, mask):
+            there, differ = int(here.sum()), int((here != mask).sum())
+            raise MismatchError(
+                f"{self.path.name} was made from another tissue mask: {there:,} tokens there, {int(mask.sum()):,} here,"
+                f" {differ:,} differ. Leave tissue out to go on with the one of the store, write to another path, or"
+                " pass overwrite=True (--overwrite) to start anew."
             )
 
     def _chunk(self, block: Block) -> Path:

@@ -1,0 +1,375 @@
+"""Slide → TokenGrid, streaming: reads ahead while it encodes, and stores block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_prospector.errors import InvalidInputError
+from napari_prospector.tokens.encoders.cards import Encoder
+from napari_prospector.tokens.geometry import GridGeometry
+from napari_prospector.tokens.slides import Slide
+from napari_prospector.tokens.store import BACKGROUND, DONE, FAILED, PENDING, Block, TokenGrid
+from napari_prospector.tokens.tilereader import TileReader, Tiles
+from napari_prospector.tokens.tissue import TissueMask, tile_coverage, tissue_mask
+
+__all__ = ["EmbedProgress", "TileFailure", "embed_slide", "embed_to_grid"]
+
+_MOST_READERS = 8
+
+
+@dataclass(frozen=True)
+class TileFailure:
+    """A tile that has no embedding: token (`row`, `col`), and the `reason` as a sentence."""
+
+    row: int
+    col: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class EmbedProgress:
+    """How far the embedding of a slide is.
+
+    Attributes
+    ----------
+    done
+        Tokens dealt with, failed ones included; those of a store that goes on count from the start.
+    total
+        Tokens with tissue.
+    failed
+        Tokens that have no embedding.
+    failures
+        Those that failed since the last progress, with the reason.
+    """
+
+    done: int
+    total: int
+    failed: int
+    failures: tuple[TileFailure, ...] = ()
+
+
+def embed_slide(
+    slide: Slide,
+    encoder: Encoder,
+    path: str | os.PathLike[str],
+    *,
+    tissue: TissueMask | None = None,
+    stride_px: int | None = None,
+    min_coverage: float = 0.25,
+    dtype: str = "float16",
+    block: int = 16,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    n_readers: int | None = None,
+) -> Iterator[EmbedProgress]:
+    """Embed the tissue of a slide, and go on where an earlier run stopped.
+
+    This is a generator: nothing happens before the first step, each batch of the encoder is a step, and whoever
+    stops iterating (or closes it) has cancelled; the store stays sound and goes on later. A rerun gives the same
+    bytes, however often it was interrupted, since a block is always computed as a whole and in the same batches.
+
+    Parameters
+    ----------
+    slide
+        From `open_slide`, with a pixel size.
+    encoder
+        From `load_encoder`; its card says how wide a tile is, in pixels and µm.
+    path
+        The store, by convention ``*.tokens.zarr``.
+    tissue
+        Where tissue is. None: the default `tissue_mask`, or what the store remembers when it goes on.
+    stride_px
+        Distance between tiles in the encoder's pixels. None: `tile_px`, side by side.
+    min_coverage
+        Share of tissue, 0 to 1, from which a tile is embedded; 0: every tile, glass too.
+    dtype
+        "float16" or "float32".
+    block
+        Tiles along each side of a block: what is stored at once, and lost at most when a run is killed. A store
+        that goes on keeps its own.
+    overwrite
+        Start anew in place of a store that is there.
+    retry_failed
+        Try tiles again that failed in an earlier run.
+    n_readers
+        Threads that read ahead. None: half of the cores, at most 8.
+
+    Yields
+    ------
+    EmbedProgress
+        The first one before any tile is read.
+
+    Raises
+    ------
+    PixelSizeError
+        The slide states no pixel size.
+    InvalidInputError
+        There is no tissue (nothing is left behind), an argument is impossible, or the encoder gives a whole batch
+        of embeddings that are not finite. A single one that is not finite is marked as failed.
+    MismatchError
+        The store was made from another slide, encoder, grid or tissue; it says what differs.
+    FileFormatError
+        The store is damaged. A tile of the slide that is damaged is marked as failed instead.
+    StoreBusyError
+        Another process writes the store.
+    StorageError
+        The disk is full or cannot be written; the store is sound and goes on later.
+
+    Examples
+    --------
+    >>> from napari_prospector import embed_slide, load_encoder, open_slide
+    >>> with open_slide("case7.svs") as slide:  # doctest: +SKIP
+    ...     for step in embed_slide(slide, load_encoder("stain-texture"), "case7.tokens.zarr"):
+    ...         print(f"{step.done} of {step.total}")
+    """
+    if not 0 <= min_coverage <= 1:
+        raise InvalidInputError(f"min_coverage must be a share of tissue, 0 to 1; got {min_coverage!r}.")
+    card = encoder.card
+    geometry = GridGeometry.cover(slide.shape, slide.require_mpp(), card.tile_px, card.mpp, stride_px)
+    job = _Job(slide, encoder, TileReader(slide, geometry), min_coverage, dtype)
+    readers = n_readers or min(_MOST_READERS, max(1, (os.cpu_count() or 1) // 2))
+    place = Path(path)
+    goes_on = not overwrite and place.exists() and not _is_empty_folder(place)
+    with job.reopened(place, tissue) if goes_on else job.created(place, tissue, block, overwrite) as grid:
+        if goes_on:
+            grid.reset_missing_blocks()
+        yield from _fill(grid, job, retry_failed, readers)
+
+
+def embed_to_grid(slide: Slide, encoder: Encoder, path: str | os.PathLike[str], **options: Any) -> TokenGrid:
+    """Run `embed_slide` to its end and return the store, open for reading.
+
+    Parameters
+    ----------
+    slide, encoder, path, **options
+        As for `embed_slide`.
+
+    Returns
+    -------
+    TokenGrid
+        With nothing pending.
+
+    Raises
+    ------
+    ProspectorError
+        As `embed_slide` does.
+    """
+    for _ in embed_slide(slide, encoder, path, **options):
+        pass
+    return TokenGrid.open(path)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a store must have been made from for this run to go on with it."""
+
+    slide: Slide
+    encoder: Encoder
+    reader: TileReader
+    min_coverage: float
+    dtype: str
+
+    def created(self, path: Path, tissue: TissueMask | None, block: int, overwrite: bool) -> TokenGrid:
+        """Make the store; its tissue is found first, so that nothing is left behind where there is none."""
+        tissue = tissue_mask(self.slide) if tissue is None else tissue
+        coverage, mask = self._wanted(tissue)
+        if not mask.any():
+            raise InvalidInputError(
+                f"{self.slide.name} must show tissue; no tile has a share of {self.min_coverage:g} (the most is"
+                f" {coverage.max():.2f}). {tissue.note}"
+                " Lower min_coverage, or pass tissue=tissue_mask(slide, threshold=…) with a lower threshold."
+            )
+        return TokenGrid.create(
+            path,
+            self.reader.geometry,
+            self.encoder.card,
+            self.slide.name,
+            self.slide.fingerprint(),
+            self.slide.shape,
+            self.dtype,
+            block,
+            mask=mask,
+            coverage=coverage,
+            tissue=self._tissue_record(tissue),
+            reading=self.reader.record,
+            overwrite=overwrite,
+        )
+
+    def reopened(self, path: Path, tissue: TissueMask | None) -> TokenGrid:
+        """Open the store for writing once it is sure that it was made from just this."""
+        with contextlib.ExitStack() as stack:
+            grid = stack.enter_context(TokenGrid.open(path, "r+"))
+            stored_tissue: dict[str, Any] = {"min_coverage": float(self.min_coverage)}
+            if tissue is not None:
+                stored_tissue = self._tissue_record(tissue)
+            grid.check_belongs(
+                slide_fingerprint=self.slide.fingerprint(),
+                level0_shape=list(self.slide.shape),
+                geometry=self.reader.geometry.to_json(),
+                encoder=self.encoder.card.to_json(),
+                dtype=self.dtype,
+                reading=self.reader.record,
+                tissue=grid.attrs["tissue"] | stored_tissue,
+            )
+            if tissue is not None:
+                grid.check_mask(self._wanted(tissue)[1])
+            stack.pop_all()
+        return grid
+
+    def _wanted(self, tissue: TissueMask) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the share of tissue of each tile, and which tiles have enough."""
+        coverage = tile_coverage(tissue, self.reader.geometry)
+        return coverage, np.asarray(coverage >= self.min_coverage)
+
+    def _tissue_record(self, tissue: TissueMask) -> dict[str, Any]:
+        """Return what the store remembers about tissue."""
+        return {
+            "method": tissue.method,
+            "threshold": float(tissue.threshold),
+            "mask_mpp": float(tissue.mask_mpp),
+            "ink_share": float(tissue.ink_share),
+            "min_coverage": float(self.min_coverage),
+        }
+
+
+def _fill(grid: TokenGrid, job: _Job, retry_failed: bool, n_readers: int) -> Iterator[EmbedProgress]:
+    """Compute and store every block that has something pending."""
+    state = grid.state
+    total = int((state != BACKGROUND).sum())
+    if retry_failed:
+        state[state == FAILED] = PENDING
+    unfinished = [block for block in grid.blocks() if (state[block.tokens] == PENDING).any()]
+    for block in unfinished:
+        # the block is computed as a whole: the same batches as without an interruption
+        within = state[block.tokens]
+        within[within != BACKGROUND] = PENDING
+    done, failed = int(((state == DONE) | (state == FAILED)).sum()), int((state == FAILED).sum())
+    yield EmbedProgress(done, total, failed)
+    reasons: list[TileFailure] = []
+    for n_tiles, failures in _steps(grid, job, unfinished, state, n_readers):
+        done, failed = done + n_tiles, failed + len(failures)
+        reasons += failures
+        yield EmbedProgress(done, total, failed, tuple(failures))
+    _check_any_done(job.slide, state, reasons)
+
+
+def _steps(
+    grid: TokenGrid, job: _Job, blocks: list[Block], state: NDArray[np.uint8], n_readers: int
+) -> Iterator[tuple[int, list[TileFailure]]]:
+    """Compute and store blocks, and keep `state` (rows, cols) up to date; yield size and failures of each batch."""
+    with _tiles_ahead(job.reader, blocks, state, n_readers) as stream:
+        for block, parts in groupby(stream, key=lambda item: item[0]):
+            within = state[block.tokens]
+            embeddings = np.full((*within.shape, grid.n_dims), np.nan, np.float32)
+            for batch in _batches((part for _, part in parts), max(1, job.encoder.batch_size)):
+                vectors, failures = _encode(job.encoder, batch, grid.embeddings.dtype)
+                rows, cols = (batch.tokens - (block.rows.start, block.cols.start)).T
+                embeddings[rows, cols] = vectors
+                within[rows, cols] = DONE
+                for failure in failures:
+                    state[failure.row, failure.col] = FAILED
+                if not (within == PENDING).any():
+                    grid.write_block(block, embeddings, within)
+                yield len(rows), failures
+
+
+def _check_any_done(slide: Slide, state: NDArray[np.uint8], failures: list[TileFailure]) -> None:
+    """Raise when not one tile has an embedding."""
+    if not (state == DONE).any():
+        why = f" The first: {failures[0].reason}" if failures else " Pass retry_failed=True to try again."
+        raise InvalidInputError(f"{slide.name}: every one of its {int((state == FAILED).sum())} tiles failed.{why}")
+
+
+@contextlib.contextmanager
+def _tiles_ahead(
+    reader: TileReader, blocks: list[Block], state: NDArray[np.uint8], n_readers: int
+) -> Iterator[Iterator[tuple[Block, Tiles]]]:
+    """Stream the tiles of blocks in order, read by threads that are a bounded number of reads ahead."""
+
+    def parts() -> Iterator[tuple[Block, NDArray[np.int64]]]:
+        for block in blocks:
+            tokens = np.argwhere(state[block.tokens] != BACKGROUND) + (block.rows.start, block.cols.start)
+            for part in reader.parts(tokens):
+                yield block, part
+
+    waiting: deque[tuple[Block, Future[Tiles]]] = deque()
+
+    def stream(pool: ThreadPoolExecutor) -> Iterator[tuple[Block, Tiles]]:
+        for block, tokens in parts():
+            waiting.append((block, pool.submit(reader.read, tokens)))
+            if len(waiting) > n_readers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+
+    with ThreadPoolExecutor(n_readers, thread_name_prefix="tiles") as pool:
+        try:
+            yield stream(pool)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _batches(parts: Iterable[Tiles], batch_size: int) -> Iterator[Tiles]:
+    """Cut the tiles of one block into batches, all but the last of the same size."""
+    rest: Tiles | None = None
+    for part in parts:
+        rest = part if rest is None else _joined(rest, part)
+        while len(rest.tokens) > batch_size:
+            yield _cut(rest, slice(0, batch_size))
+            rest = _cut(rest, slice(batch_size, None))
+    if rest is not None:
+        yield rest
+
+
+def _joined(first: Tiles, second: Tiles) -> Tiles:
+    """Put tiles behind others."""
+    reasons = {**first.reasons, **{len(first.tokens) + i: why for i, why in second.reasons.items()}}
+    return Tiles(np.concatenate([first.tokens, second.tokens]), np.concatenate([first.pixels, second.pixels]), reasons)
+
+
+def _cut(tiles: Tiles, part: slice) -> Tiles:
+    """Take a run of tiles."""
+    kept = range(len(tiles.tokens))[part]
+    reasons = {i - kept.start: why for i, why in tiles.reasons.items() if i in kept}
+    return Tiles(tiles.tokens[part], tiles.pixels[part], reasons)
+
+
+def _encode(encoder: Encoder, batch: Tiles, dtype: np.dtype[Any]) -> tuple[NDArray[np.float32], list[TileFailure]]:
+    """Return embeddings (n, n_dims) of a batch and which of its tiles have none."""
+    name, n_dims = encoder.card.name, encoder.card.n_dims
+    vectors = np.asarray(encoder.encode(batch.pixels), dtype=np.float32)
+    if vectors.shape != (len(batch.tokens), n_dims):
+        raise InvalidInputError(
+            f"Encoder {name!r} must give embeddings of shape {(len(batch.tokens), n_dims)}; got {vectors.shape}."
+            " Correct its card."
+        )
+    with np.errstate(over="ignore"):
+        is_stored = np.isfinite(vectors.astype(dtype)).all(axis=1)
+    remedy = "Check its weights" if np.isnan(vectors).any() or dtype == np.float32 else "Pass dtype='float32'"
+    problem = f"Encoder {name!r} must give embeddings that are finite in {dtype}"
+    if len(vectors) > 1 and not is_stored.any():
+        raise InvalidInputError(f"{problem}; all {len(vectors)} of a batch are not. {remedy}.")
+    failures = []
+    for i in sorted({*batch.reasons, *np.flatnonzero(~is_stored).tolist()}):
+        reason = batch.reasons.get(i, f"{problem}; this one is not. {remedy}.")
+        failures.append(TileFailure(int(batch.tokens[i, 0]), int(batch.tokens[i, 1]), reason))
+    return vectors, failures
+
+
+def _is_empty_folder(path: Path) -> bool:
+    """Whether a path is a folder with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())

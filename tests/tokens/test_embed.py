@@ -1,0 +1,539 @@
+"""Slide → token grid: the right pixels, the same bytes whatever happens, and no silent zero."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import embed_fakes
+import numpy as np
+import pytest
+from embed_fakes import COLS, MPP, ROWS, TILE_PX, FakeEncoder, FakeSlide, ragged, speckled, tissue_of
+
+from napari_prospector.errors import InvalidInputError, MismatchError, PixelSizeError, StorageError, StoreBusyError
+from napari_prospector.tokens import durable
+from napari_prospector.tokens.embed import EmbedProgress, embed_slide, embed_to_grid
+from napari_prospector.tokens.geometry import GridGeometry
+from napari_prospector.tokens.store import TokenGrid
+from napari_prospector.tokens.tilereader import TileReader
+from napari_prospector.tokens.tissue import TissueMask
+
+BLOCK = 6
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "fake.tokens.zarr"
+
+
+def embed(path: Path, slide: FakeSlide | None = None, encoder: FakeEncoder | None = None, **options: Any) -> TokenGrid:
+    slide = FakeSlide(speckled()) if slide is None else slide
+    options = {"tissue": ragged(slide), "block": BLOCK} | options
+    return embed_to_grid(slide, encoder or FakeEncoder(), path, **options)
+
+
+def everywhere(slide: FakeSlide) -> TissueMask:
+    return tissue_of(slide, np.ones(slide.shape, bool))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Every byte of the store that nothing interrupted."""
+    path = tmp_path_factory.mktemp("reference") / "fake.tokens.zarr"
+    embed_fakes.run(str(path))
+    return files(path)
+
+
+# --- what is computed ------------------------------------------------------------------------------
+
+
+def test_each_embedding_is_that_of_the_pixels_under_its_token(path):
+    image = speckled()
+    grid = embed(path, FakeSlide(image))
+    assert grid.geometry.shape == (11, 13)
+    assert grid.mask.tolist() == ragged(FakeSlide(image)).mask[8::TILE_PX, 8::TILE_PX][:11, :13].tolist()
+    for tokens, vectors in grid.iter_blocks():
+        for (row, col), vector in zip(tokens, vectors, strict=True):
+            row0, col0, row1, col1 = grid.geometry.box(row, col)
+            # the fake adds n / 64 for batches of n tiles: at most 5
+            np.testing.assert_allclose(vector[:3], image[row0:row1, col0:col1].mean((0, 1)), atol=5 / 64 + 0.07)
+
+
+def test_a_planted_square_is_found_at_its_tokens_and_micrometres(path):
+    image = np.full((ROWS, COLS, 3), 255, np.uint8)
+    image[3 * TILE_PX : 5 * TILE_PX, 6 * TILE_PX : 9 * TILE_PX] = 40
+    slide = FakeSlide(image)
+    grid = embed(path, slide, FakeEncoder(batch_size=1), tissue=everywhere(slide), min_coverage=0)
+    dark = np.asarray(grid.embeddings[:, :, 0]) < 128
+    assert set(map(tuple, np.argwhere(dark))) == {(i, j) for i in (3, 4) for j in (6, 7, 8)}
+    half_cell = np.array(grid.geometry.scale_um) / 2
+    corner = grid.geometry.centre_um(3, 6) - half_cell
+    assert corner.tolist() == [(3 * TILE_PX - 0.5) * MPP, (6 * TILE_PX - 0.5) * MPP]
+
+
+def test_a_tile_over_the_edge_is_white_outside(path):
+    slide = FakeSlide(np.zeros((ROWS, 2 * TILE_PX + 9, 3), np.uint8))
+    grid = embed(path, slide, FakeEncoder(batch_size=1), tissue=everywhere(slide))
+    assert grid.geometry.cols == 3
+    share = np.asarray(grid.embeddings[2, :, 0], np.float64) / 255
+    np.testing.assert_allclose(share, [0, 0, 7 / 16], atol=1e-3)
+
+
+def test_batches_never_cross_a_block(path):
+    slide, encoder = FakeSlide(speckled()), FakeEncoder(batch_size=5)
+    grid = embed(path, slide, encoder)
+    sizes = [int(grid.mask[block.tokens].sum()) for block in grid.blocks()]
+    expected = [[5] * (n // 5) + [n % 5] * (n % 5 > 0) for n in sizes]
+    assert encoder.batches == [size for block in expected for size in block]
+
+
+@pytest.mark.parametrize("n_readers", [1, 2, 7])
+def test_the_bytes_do_not_depend_on_how_many_threads_read(path, uninterrupted, n_readers):
+    embed(path, n_readers=n_readers)
+    assert files(path) == uninterrupted
+
+
+def test_progress_counts_tokens_from_nothing_to_all(path):
+    slide = FakeSlide(speckled())
+    steps = list(embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide), block=BLOCK))
+    total = TokenGrid.open(path).counts()["done"]
+    assert steps[0] == EmbedProgress(0, total, 0)
+    assert steps[-1] == EmbedProgress(total, total, 0)
+    done = [step.done for step in steps]
+    assert done == sorted(set(done))
+
+
+def test_overlapping_tiles_are_embedded_each_for_itself(path):
+    image = speckled()
+    slide = FakeSlide(image)
+    grid = embed(path, slide, FakeEncoder(batch_size=1), tissue=everywhere(slide), stride_px=5)
+    assert grid.geometry.stride == 5
+    row0, col0, row1, col1 = grid.geometry.box(17, 23)
+    expected = image[row0:row1, col0:col1].mean((0, 1)) + 1 / 64
+    np.testing.assert_allclose(grid.embeddings[17, 23, :3], expected, atol=0.07)
+
+
+def test_the_store_says_how_tissue_and_pixels_were_found(path):
+    attrs = embed(path).attrs
+    assert attrs["tissue"] == {
+        "method": "random",
+        "threshold": 0.5,
+        "mask_mpp": 0.5,
+        "ink_share": 0.0,
+        "min_coverage": 0.25,
+    }
+    assert attrs["reading"] == {"level": 0, "downsample": 1.0, "resampling": "area"}
+
+
+def test_without_a_mask_tissue_is_found(path):
+    image = np.full((503, 701, 3), 245, np.uint8)
+    image[10 * TILE_PX : 26 * TILE_PX, 13 * TILE_PX : 31 * TILE_PX] = [170, 90, 160]
+    grid = embed(path, FakeSlide(image), tissue=None)
+    assert np.argwhere(grid.mask).min(0).tolist() == [10, 13]
+    assert np.argwhere(grid.mask).max(0).tolist() == [25, 30]
+    assert grid.attrs["tissue"]["method"] == "otsu"
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+def reader(slide: FakeSlide, tile_px: int, tile_mpp: float, stride_px: int | None = None) -> TileReader:
+    return TileReader(slide, GridGeometry.cover(slide.shape, slide.require_mpp(), tile_px, tile_mpp, stride_px))
+
+
+def all_tokens(tiles: TileReader) -> np.ndarray:
+    return np.argwhere(np.ones(tiles.geometry.shape, bool))
+
+
+@pytest.mark.parametrize(
+    ("tile_mpp", "level"),
+    [(0.25, 0), (0.5, 0), (0.99, 1), (1.0, 1), (1.8, 1), (1.95, 2), (2.0, 2), (4.0, 2)],
+)
+def test_the_level_that_is_read_is_the_coarsest_that_loses_nothing(tile_mpp, level):
+    slide = FakeSlide(speckled(), mpp=0.5, factors=(1, 2, 4))
+    assert reader(slide, 16, tile_mpp).level == level
+
+
+def test_a_whole_factor_is_averaged_exactly():
+    image = speckled()
+    tiles = reader(FakeSlide(image, mpp=0.25), 16, 0.5)
+    read = tiles.read(np.array([[1, 2], [3, 1]]))
+    expected = image[32:64, 64:96].reshape(16, 2, 16, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(read.pixels[0], expected, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("mpp", "factors"), [(0.5, (1,)), (0.25, (1, 2)), (0.37, (1,)), (0.19, (1, 2, 4)), (0.8, (1,))]
+)
+def test_a_tile_is_the_same_from_one_region_and_by_itself(mpp, factors):
+    tiles = reader(FakeSlide(speckled(), mpp=mpp, factors=factors), 16, 0.5)
+    tokens = all_tokens(tiles)
+    together = tiles.read(tokens)
+    for token, pixels in zip(tokens, together.pixels, strict=True):
+        np.testing.assert_array_equal(tiles.read(token[None]).pixels[0], pixels)
+
+
+def test_a_tile_does_not_see_its_neighbours():
+    image = speckled()
+    other = image.copy()
+    row0, col0, row1, col1 = reader(FakeSlide(image, mpp=0.37), 16, 0.5).geometry.box(2, 3)
+    inside = np.zeros(image.shape[:2], bool)
+    inside[row0:row1, col0:col1] = True
+    other[~inside] = 0
+    for mpp in (0.25, 0.37, 0.5, 0.8):
+        pair = [reader(FakeSlide(pixels, mpp=mpp), 16, 0.5) for pixels in (image, other)]
+        token = np.array([pair[0].geometry.token_at((row0 + row1) // 2, (col0 + col1) // 2)])
+        box = pair[0].geometry.box(*token[0])
+        if inside[box[0] : box[2], box[1] : box[3]].all():
+            np.testing.assert_array_equal(*(tiles.read(token).pixels for tiles in pair))
+
+
+def test_a_resized_tile_keeps_its_mean_and_its_place():
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None], (256, 256, 3))
+    for mpp in (0.21, 0.37, 0.5, 0.8):
+        tiles = reader(FakeSlide(np.ascontiguousarray(ramp), mpp=mpp), 16, 0.5)
+        tokens = np.argwhere(np.ones(tiles.geometry.shape, bool)[:3, :2])
+        for (row, _), pixels in zip(tokens, tiles.read(tokens).pixels, strict=True):
+            np.testing.assert_allclose(pixels.mean(), tiles.geometry.centre_px(row, 0)[0], atol=0.6)
+
+
+def test_parts_keep_the_order_and_stay_small(monkeypatch):
+    monkeypatch.setattr("napari_prospector.tokens.tilereader._MOST_REGION_PX", 40 * TILE_PX * TILE_PX)
+    tiles = reader(FakeSlide(speckled()), TILE_PX, MPP)
+    for share in (1.0, 0.4, 0.05):
+        chosen = np.argwhere(np.random.default_rng(5).random(tiles.geometry.shape) < share)
+        parts = list(tiles.parts(chosen))
+        np.testing.assert_array_equal(np.concatenate(parts), chosen)
+        for part in parts:
+            rows, cols = np.ptp(part, axis=0) + 1
+            assert rows * cols <= 40
+            assert len(part) == 1 or rows * cols <= 3 * len(part)
+
+
+def test_a_dense_block_is_read_at_once(path):
+    slide = FakeSlide(speckled())
+    grid = embed(path, slide, tissue=everywhere(slide))
+    assert len(slide.reads) == len(list(grid.blocks()))
+
+
+# --- tiles that fail -------------------------------------------------------------------------------
+
+
+def test_a_damaged_tile_fails_by_itself_and_is_reported(path):
+    slide = FakeSlide(speckled())
+    token = tuple(np.argwhere(ragged(slide).mask[::TILE_PX, ::TILE_PX])[23])
+    slide.damaged = [(token[0] * TILE_PX + 3, token[1] * TILE_PX + 5)]
+    steps = list(embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide), block=BLOCK))
+    (failure,) = [failure for step in steps for failure in step.failures]
+    assert (failure.row, failure.col) == token
+    assert "cannot be decoded" in failure.reason
+    assert (steps[-1].done, steps[-1].failed) == (steps[-1].total, 1)
+    grid = TokenGrid.open(path)
+    assert np.argwhere(grid.state == 3).tolist() == [list(token)]
+    assert np.isnan(np.asarray(grid.embeddings[*token])).all()
+    assert grid.is_complete
+
+
+def test_failed_tiles_are_tried_again_only_on_request(path, uninterrupted):
+    slide = FakeSlide(speckled())
+    slide.damaged = [(3, 5), (80, 80), (81, 81), (100, 150)]
+    first = embed(path, slide)
+    failed = first.counts()["failed"]
+    assert failed
+    slide.damaged = []
+    steps = list(embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide)))
+    assert [step.failed for step in steps] == [failed]
+    embed(path, slide, retry_failed=True)
+    assert files(path) == uninterrupted
+
+
+def test_an_embedding_that_is_not_finite_fails_its_tile(path):
+    encoder = FakeEncoder()
+
+    def spoil(vectors: np.ndarray) -> np.ndarray:
+        if len(encoder.batches) == 3:
+            vectors[2, 1] = np.nan
+        return vectors
+
+    encoder.spoil = spoil
+    slide = FakeSlide(speckled())
+    steps = list(embed_slide(slide, encoder, path, tissue=ragged(slide), block=BLOCK))
+    (failure,) = [failure for step in steps for failure in step.failures]
+    assert (
+        failure.reason
+        == "Encoder 'fake' must give embeddings that are finite in float16; this one is not. Check its weights."
+    )
+    assert TokenGrid.open(path).counts()["failed"] == 1
+
+
+@pytest.mark.parametrize(("value", "remedy"), [(np.nan, "Check its weights"), (1e6, r"Pass dtype='float32'")])
+def test_an_encoder_that_gives_nothing_finite_is_refused_at_once(path, value, remedy):
+    encoder = FakeEncoder()
+    encoder.spoil = lambda vectors: np.full_like(vectors, value)
+    with pytest.raises(InvalidInputError, match=rf"'fake' must give .* finite in float16; all 5 of a batch .*{remedy}"):
+        embed(path, encoder=encoder)
+    assert len(encoder.batches) == 1
+    assert TokenGrid.open(path).counts()["done"] == 0
+
+
+def test_embeddings_beyond_float16_fit_float32(path):
+    encoder = FakeEncoder()
+    encoder.spoil = lambda vectors: vectors * 1e6
+    assert embed(path, encoder=encoder, dtype="float32").is_complete
+
+
+def test_embeddings_of_another_shape_than_the_card_says_are_refused(path):
+    encoder = FakeEncoder(n_dims=8)
+    with pytest.raises(InvalidInputError, match=r"'fake' must give embeddings of shape \(5, 8\); got \(5, 7\)"):
+        embed(path, encoder=encoder)
+
+
+def test_a_slide_of_which_every_tile_fails_is_refused(path):
+    slide = FakeSlide(speckled())
+    slide.damaged = [(row, col) for row in range(8, ROWS, TILE_PX) for col in range(8, COLS, TILE_PX)]
+    with pytest.raises(InvalidInputError, match=r"fake\.svs: every one of its \d+ tiles failed\. The first: .*decoded"):
+        embed(path, slide)
+    with pytest.raises(InvalidInputError, match="tiles failed. Pass retry_failed=True"):
+        embed(path, slide)
+
+
+# --- what is refused -------------------------------------------------------------------------------
+
+
+def test_a_slide_without_tissue_is_refused_and_leaves_nothing(path):
+    slide = FakeSlide(speckled())
+    blank = tissue_of(slide, np.zeros(slide.shape, bool), "otsu", 0.07)
+    match = r"fake\.svs must show tissue; no tile has a share of 0\.25 \(the most is 0\.00.*Lower min_coverage"
+    with pytest.raises(InvalidInputError, match=match):
+        embed(path, slide, tissue=blank)
+    assert not path.parent.exists()
+
+
+def test_a_slide_without_pixel_size_is_refused(path):
+    with pytest.raises(PixelSizeError, match=r"fake\.svs states no pixel size\. Pass mpp="):
+        list(embed_slide(FakeSlide(speckled(), mpp=None), FakeEncoder(), path))
+
+
+def test_an_impossible_coverage_is_refused(path):
+    with pytest.raises(InvalidInputError, match=r"min_coverage must be a share of tissue, 0 to 1; got 25"):
+        embed(path, min_coverage=25)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"slide": FakeSlide(speckled(8))}, r"slide_fingerprint is .* there and .* here"),
+        ({"encoder": FakeEncoder(weights_sha256="ab" * 32)}, r"encoder\.weights_sha256 is None there and 'abab"),
+        ({"stride_px": 8}, r"geometry\.stride is 16 there and 8 here"),
+        ({"slide": FakeSlide(speckled(), mpp=0.51)}, r"geometry\.slide_mpp is 0\.5 there and 0\.51 here"),
+        ({"dtype": "float32"}, r"dtype is 'float16' there and 'float32' here"),
+        ({"min_coverage": 0.5}, r"tissue\.min_coverage is 0\.25 there and 0\.5 here"),
+        ({"min_coverage": 0.5, "tissue": None}, r"tissue\.min_coverage is 0\.25 there and 0\.5 here"),
+    ],
+)
+def test_a_store_of_something_else_is_refused_and_says_what_differs(path, changes, match):
+    embed(path)
+    before = files(path)
+    with pytest.raises(MismatchError, match=match + r".*Write to another path, or pass overwrite=True"):
+        embed(path, **changes)
+    assert files(path.parent) == {f"{path.name}/{name}": content for name, content in before.items()}
+
+
+def test_another_tissue_mask_is_refused_and_none_goes_on_with_that_of_the_store(path, uninterrupted):
+    slide = FakeSlide(speckled())
+    steps = embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide), block=BLOCK)
+    for _ in range(9):
+        next(steps)
+    steps.close()
+    with pytest.raises(
+        MismatchError, match=r"another tissue mask: \d+ tokens there, \d+ here, \d+ differ\. Leave tissue"
+    ):
+        embed(path, slide, tissue=ragged(slide, seed=12))
+    embed(path, slide, tissue=None)
+    assert files(path) == uninterrupted
+
+
+def test_overwriting_starts_anew(path, uninterrupted):
+    embed(path, encoder=FakeEncoder(weights_sha256="ab" * 32))
+    embed(path, overwrite=True)
+    assert files(path) == uninterrupted
+
+
+# --- survival --------------------------------------------------------------------------------------
+
+
+def test_a_finished_store_is_not_computed_again(path):
+    embed(path)
+    encoder = FakeEncoder()
+    embed(path, encoder=encoder)
+    assert encoder.batches == []
+
+
+def test_stopping_leaves_a_sound_store_that_goes_on_to_the_same_bytes(path, uninterrupted):
+    slide = FakeSlide(speckled())
+    for n_steps in (0, 1, 2, 7, 12):
+        steps = embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide), block=BLOCK)
+        for _ in range(n_steps):
+            next(steps)
+        steps.close()
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert 0 < TokenGrid.open(path).counts()["done"]
+    embed(path)
+    assert files(path) == uninterrupted
+
+
+def test_stopping_takes_effect_within_a_second(path):
+    slide = FakeSlide(speckled())
+    steps = embed_slide(slide, FakeEncoder(seconds=0.2), path, tissue=ragged(slide), block=BLOCK)
+    next(steps)
+    next(steps)
+    start = time.perf_counter()
+    steps.close()
+    assert time.perf_counter() - start < 1
+    TokenGrid.open(path, "r+").close()
+
+
+def test_a_block_whose_file_has_vanished_is_computed_anew(path, uninterrupted):
+    embed(path)
+    (path / "embeddings/c/1/1/0").unlink()
+    embed(path)
+    assert files(path) == uninterrupted
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Any]:
+    """Processes without memory in common with this one; where the system can, they need not import all anew."""
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.platform != "win32":
+            # the server does not take over sys.path, and is silent about what it cannot import
+            patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+            context.set_forkserver_preload(["embed_fakes"])
+        yield context
+
+
+@contextlib.contextmanager
+def embedding(processes: Any, path: Path, seconds: float) -> Iterator[Any]:
+    """Give a process that begins to embed just now."""
+    here, there = processes.Pipe()
+    process = processes.Process(target=embed_fakes.report_and_run, args=(there, str(path), seconds))
+    process.start()
+    assert here.recv() == "ready"
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_killed_at_ten_random_instants_every_rerun_ends_with_the_same_bytes(processes, tmp_path, uninterrupted):
+    path = tmp_path / "whole" / "fake.tokens.zarr"
+    with embedding(processes, path, seconds=0.03) as process:
+        start = time.perf_counter()
+        process.join()
+        duration = time.perf_counter() - start
+    assert process.exitcode == 0
+    assert files(path) == uninterrupted
+    stages, exits = [], []
+    for i, instant in enumerate(np.random.default_rng(20).permutation(np.arange(10) + 0.5) / 10):
+        path = tmp_path / str(i) / "fake.tokens.zarr"
+        with embedding(processes, path, seconds=0.03) as process:
+            time.sleep(instant * duration)
+            process.kill()  # SIGKILL; TerminateProcess on Windows: neither can be caught
+            process.join()
+        exits.append(process.exitcode)
+        stages.append(TokenGrid.open(path).counts()["done"] if path.exists() else -1)
+        embed_fakes.run(str(path))
+        assert files(path) == uninterrupted
+        assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert sum(code != 0 for code in exits) > 3, f"most must die before they end; they ended with {exits}"
+    assert len(set(stages)) > 3, f"the kills must hit different stages; the stores held {stages}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs processes that start within milliseconds")
+def test_killed_before_any_file_operation_every_rerun_ends_with_the_same_bytes(processes, tmp_path, uninterrupted):
+    codes = []
+    while 0 not in codes:
+        path = tmp_path / str(len(codes)) / "fake.tokens.zarr"
+        process = processes.Process(target=embed_fakes.run_and_die, args=(str(path), len(codes)))
+        process.start()
+        process.join()
+        codes.append(process.exitcode)
+        embed_fakes.run(str(path))
+        assert files(path) == uninterrupted
+        assert [p.name for p in path.parent.iterdir()] == [path.name]
+    # two operations for each file of metadata, state and embeddings, and the renaming of the whole
+    assert codes == [9] * (len(codes) - 1) + [0]
+    assert len(codes) > 2 * len(uninterrupted)
+
+
+def test_a_second_process_on_the_same_store_is_refused(processes, path, uninterrupted):
+    with embedding(processes, path, seconds=0.1) as process:
+        while not path.exists():
+            time.sleep(0.005)
+        with pytest.raises(StoreBusyError, match=rf"one writer at a time; process {process.pid} on"):
+            embed_fakes.run(str(path))
+        process.join()
+    assert process.exitcode == 0
+    assert files(path) == uninterrupted
+
+
+@pytest.mark.parametrize("after", [0, 10, 25, 31, 40])
+def test_a_disk_that_fills_up_is_named_and_the_store_goes_on_later(path, monkeypatch, uninterrupted, after):
+    calls = iter(range(10**9))
+    sync = os.fsync
+
+    def refuse(handle: int) -> None:
+        if next(calls) >= after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable.os, "fsync", refuse)
+        with pytest.raises(StorageError, match=r"No space left on device\. Free space there and run the same call"):
+            embed(path)
+    if path.exists():
+        TokenGrid.open(path).counts()
+    assert not [name for name in files(path.parent) if "partial" in name or "lock" in name]
+    embed(path)
+    assert files(path) == uninterrupted
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=140k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("a full disk needs the command mount")
+    if mounted.returncode:
+        pytest.skip(f"a full disk needs the right to mount one: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("free_pages", [1, 5, 9, 14, 18])
+def test_a_disk_that_is_really_full_is_named_and_the_store_goes_on_later(small_disk, uninterrupted, free_pages):
+    path, ballast = small_disk / "fake.tokens.zarr", small_disk / "ballast"
+    free = os.statvfs(small_disk).f_bavail
+    ballast.write_bytes(bytes((free - free_pages) * 4096))
+    with pytest.raises(StorageError, match=r"must be writable; the system says: No space left on device"):
+        embed(path)
+    assert not [name for name in files(small_disk) if "partial" in name or "lock" in name]
+    if path.exists():
+        TokenGrid.open(path).counts()
+    ballast.unlink()
+    embed(path)
+    assert files(path) == uninterrupted
