@@ -24,7 +24,8 @@ _MOST_DENSITY = 0.3
 # Below lies the unevenness of glass, above lies no glass: what Otsu finds is kept between.
 _LOW_THRESHOLD, _HIGH_THRESHOLD = 0.03, 0.10
 _LEAST_GLASS_SHARE = 0.01
-_LEAST_GLASS_GREY, _MOST_GLASS_TINT = 200, 15
+_LEAST_GLASS_GREY, _MOST_GLASS_TINT, _MOST_GLASS_SPREAD = 200, 15, 5
+_MOST_GLASS_CELLS = 300_000  # a sample tells the colour
 
 _LEAST_INK_UM2 = 50_000.0  # a stroke, not a grain of pigment
 _INK_RIM_UM = 40.0
@@ -148,18 +149,19 @@ def tissue_mask(
     --------
     >>> tissue = tissue_mask(slide)  # doctest: +SKIP
     >>> tissue.note  # doctest: +SKIP
-    'Tissue is 34.1 % of the slide: what is denser than 0.046.'
+    'Tissue is 34.1 % of case7.svs: what is denser than 0.046.'
     """
     slide_mpp = slide.require_mpp()
     _check_arguments(mask_mpp, method, threshold, min_tissue_um2, max_hole_um2)
     image, scale = slide.overview(max(1.0, mask_mpp / slide_mpp))
     cell_um2 = scale[0] * scale[1] * slide_mpp**2
-    steps = _density_steps(image, _glass_colour(image))
-    density = steps.max(axis=2)
+    low, high = _extremes(image)
+    steps = _density_steps(image, _glass_colour(image, low, high))
+    density = np.maximum(np.maximum(steps[0], steps[1]), steps[2])
     ink = np.zeros(density.shape, bool)
     if exclude_ink and method != "all":
-        ink = _ink(image, steps, cell_um2)
-    del image, steps
+        ink = _ink(low, high, steps, cell_um2)
+    del image, low, high, steps
     found = 0.0
     if threshold is not None and method != "all":
         method, found = "fixed", float(threshold)
@@ -245,25 +247,34 @@ def _check_arguments(mask_mpp: float, method: str, threshold: float | None, *are
             raise InvalidInputError(f"{name} must be an area in µm² of at least 0; got {area!r}.")
 
 
-def _glass_colour(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _extremes(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the darkest and the lightest channel of each cell; ten times as fast as reducing a short axis."""
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    return np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
+
+
+def _glass_colour(image: NDArray[np.uint8], low: NDArray[np.uint8], high: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the colour of the empty slide, (3,); pure white where there is too little of it to tell.
 
-    Pure white itself is not glass: scanners fill with it what they did not scan.
+    Glass is light, nearly grey and even; pale tissue is light too, and uneven. Pure white itself is not glass:
+    scanners fill with it what they did not scan.
     """
-    low, high = image.min(axis=2), image.max(axis=2)
-    is_glass = (low >= _LEAST_GLASS_GREY) & (high - low <= _MOST_GLASS_TINT) & (low < 255)
-    if np.count_nonzero(is_glass) < _LEAST_GLASS_SHARE * is_glass.size:
-        return np.full(3, 255.0)
-    counts = [np.cumsum(np.bincount(image[..., channel][is_glass], minlength=256)) for channel in range(3)]
-    return np.array([np.searchsorted(count, count[-1] / 2) for count in counts], np.float64)  # medians
+    places = np.flatnonzero((low >= _LEAST_GLASS_GREY) & (high - low <= _MOST_GLASS_TINT) & (low < 255))
+    if places.size >= _LEAST_GLASS_SHARE * low.size:
+        lights = image.reshape(-1, 3)[places[:: -(-places.size // _MOST_GLASS_CELLS)]].astype(np.int16)
+        glass = np.median(lights, axis=0)
+        is_even = (np.abs(lights - glass) <= _MOST_GLASS_SPREAD).all(axis=1)
+        if np.ptp(glass) < _MOST_GLASS_TINT - 2 and is_even.mean() > 0.5:
+            return np.asarray(glass, np.float64)
+    return np.full(3, 255.0)
 
 
-def _density_steps(image: NDArray[np.uint8], glass: NDArray[np.float64]) -> NDArray[np.uint16]:
+def _density_steps(image: NDArray[np.uint8], glass: NDArray[np.float64]) -> list[NDArray[np.uint16]]:
     """Return the optical density of each channel relative to glass, in steps of `_STEP`, at least 0."""
     greys = np.maximum(np.arange(256), 1)
     tables = np.maximum(np.log10(glass[:, None] / greys), 0)
     steps = np.rint(tables / _STEP).astype(np.uint16)
-    return np.stack([steps[channel][image[..., channel]] for channel in range(3)], axis=2)
+    return [steps[channel][image[..., channel]] for channel in range(3)]
 
 
 def _two_step_otsu(counts: NDArray[np.int64]) -> float:
@@ -287,15 +298,15 @@ def _two_step_otsu(counts: NDArray[np.int64]) -> float:
     return min(max(found, _LOW_THRESHOLD), _HIGH_THRESHOLD)
 
 
-def _ink(image: NDArray[np.uint8], steps: NDArray[np.uint16], cell_um2: float) -> NDArray[np.bool_]:
+def _ink(
+    low: NDArray[np.uint8], high: NDArray[np.uint8], steps: list[NDArray[np.uint16]], cell_um2: float
+) -> NDArray[np.bool_]:
     """Find strokes of blue, green and black marker, and black filling, with their rims."""
     from scipy import ndimage
 
     # Hematoxylin, eosin and DAB absorb green at least about as much as red; blue and green inks far less.
-    red, green = steps[..., 0], steps[..., 1]
-    ink = (red > 1.25 * green) & (red > 0.35 / _STEP)
-    high = image.max(axis=2)
-    ink |= (high < 90) & (high - image.min(axis=2) < 30)
+    ink = (steps[0] > 1.25 * steps[1]) & (steps[0] > 0.35 / _STEP)
+    ink |= (high < 90) & (high - low < 30)
     ink = _without_small(ink, _LEAST_INK_UM2 / cell_um2, neighbours=8)
     if ink.any():
         ink = ndimage.binary_dilation(ink, iterations=max(1, round(_INK_RIM_UM / math.sqrt(cell_um2))))
@@ -307,6 +318,8 @@ def _without_small(mask: NDArray[np.bool_], least_cells: float, neighbours: int)
     from scipy import ndimage
 
     if least_cells <= 1:
+        return mask
+    if not mask.any():
         return mask
     labels, _ = ndimage.label(mask, structure=np.ones((3, 3)) if neighbours == 8 else None)
     kept = np.bincount(labels.ravel()) >= least_cells
