@@ -1,0 +1,116 @@
+"""`prospect embed`: slides in, token grids out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from napari_prospector.cli.console import encoder_options, json_option, tell, told
+from napari_prospector.cli.embedding import SlideJob, embed_slides, encoder_from_options
+from napari_prospector.cli.main import Exit
+from napari_prospector.errors import InvalidInputError
+
+__all__ = ["embed"]
+
+
+@click.command()
+@click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--tokens",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the token grids.",
+)
+@encoder_options
+@click.option("--slide-mpp", type=float, help="µm per pixel of level 0, for slides that do not state it.")
+@click.option("--stride-px", type=int, help="Distance between tiles; the tile's width by default.")
+@click.option("--min-coverage", type=float, default=0.25, show_default=True, help="Share of tissue a tile must show.")
+@click.option("--tissue-threshold", type=float, help="Optical density of tissue; lower takes in paler tissue.")
+@click.option(
+    "--tissue",
+    "tissue_method",
+    type=click.Choice(["otsu", "all"]),
+    default="otsu",
+    show_default=True,
+    help="How tissue is found.",
+)
+@click.option("--overwrite", is_flag=True, help="Start anew where a token grid is there already.")
+@click.option("--retry-failed", is_flag=True, help="Try tiles again that failed in an earlier run.")
+@json_option
+def embed(
+    slides: tuple[Path, ...],
+    tokens: Path,
+    slide_mpp: float | None,
+    stride_px: int | None,
+    min_coverage: float,
+    tissue_threshold: float | None,
+    tissue_method: str,
+    overwrite: bool,
+    retry_failed: bool,
+    as_json: bool,
+    **encoder: Any,
+) -> int:
+    r"""Cut SLIDES into tiles, embed them, and store them as NAME.tokens.zarr.
+
+    SLIDES are slide files, or one cohort table (.csv), whose column mpp gives the pixel size of slides that state
+    none. What was interrupted goes on where it stopped; what is finished is left as it is.
+
+    \b
+      prospect embed slides/*.svs -o tokens/
+      prospect embed cohort.csv -o tokens/ --encoder mobilenetv2_100 --weights mobilenetv2.safetensors
+    """
+    model = encoder_from_options(encoder)
+    jobs = _jobs(slides, tokens, slide_mpp)
+    tissue = {"method": tissue_method, "threshold": tissue_threshold}
+    outcomes = embed_slides(
+        jobs,
+        model,
+        quiet=as_json,
+        tissue=tissue if tissue != {"method": "otsu", "threshold": None} else None,
+        stride_px=stride_px,
+        min_coverage=min_coverage,
+        overwrite=overwrite,
+        retry_failed=retry_failed,
+    )
+    broken = [outcome for outcome in outcomes if outcome.error or outcome.failed]
+    lines = [
+        f"{outcome.slide}: {outcome.done:,} tokens in {outcome.tokens}"
+        + (f", {outcome.failed:,} tiles failed" if outcome.failed else "")
+        for outcome in outcomes
+        if outcome.error is None
+    ]
+    told({"encoder": model.card.to_json(), "slides": [asdict(outcome) for outcome in outcomes]}, as_json, lines)
+    if not broken:
+        return Exit.OK
+    tell(f"{len(broken)} of {len(outcomes)} slides are not whole; the reasons stand above.", as_json)
+    return Exit.REFUSED if all(outcome.error for outcome in outcomes) else Exit.PARTLY
+
+
+def _jobs(slides: tuple[Path, ...], tokens: Path, slide_mpp: float | None) -> list[SlideJob]:
+    """Turn paths, or one cohort table, into slides to embed."""
+    from napari_prospector.study.cohort import Cohort, token_store_path
+
+    tables = [slide for slide in slides if slide.suffix.lower() == ".csv"]
+    if tables and len(slides) > 1:
+        raise InvalidInputError(
+            f"SLIDES must be slide files or one cohort table; got {len(slides)} paths with {tables[0].name}."
+        )
+    if tables:
+        cohort = Cohort.read(tables[0])
+        rows = [(row.path, row.mpp or slide_mpp) for row in cohort if not row.is_tokens]
+    else:
+        rows = [(slide, slide_mpp) for slide in slides]
+    jobs = [SlideJob(Path(path), token_store_path(tokens, path), mpp) for path, mpp in rows]
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        if job.tokens in taken:
+            raise InvalidInputError(
+                f"{taken[job.tokens]} and {job.slide} would both be stored as {job.tokens.name}. "
+                "Embed them into two folders."
+            )
+        taken[job.tokens] = job.slide
+    return jobs

@@ -1,0 +1,155 @@
+"""From paths to token grids, for every command that needs them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_prospector.cli.console import progress_bar, tell
+from napari_prospector.errors import InvalidInputError, ProspectorError
+
+if TYPE_CHECKING:
+    from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.tokens.encoders.cards import Encoder
+
+__all__ = [
+    "Embedded",
+    "SlideJob",
+    "embed_slides",
+    "encoder_from_options",
+    "encoder_options_of",
+    "encoder_words",
+    "parse_model_args",
+]
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """One slide to embed: its path, where the tokens go, and its pixel size where the file states none."""
+
+    slide: Path
+    tokens: Path
+    mpp: float | None = None
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What came of one slide; `error` is a sentence or None."""
+
+    slide: str
+    tokens: str
+    done: int
+    failed: int
+    error: str | None = None
+
+
+def parse_model_args(words: Sequence[str]) -> dict[str, Any]:
+    """Read NAME=VALUE words; a value that is a Python literal is taken as one, else as text."""
+    arguments: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InvalidInputError(f"--model-args must be NAME=VALUE; got {word!r}.")
+        try:
+            arguments[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[name] = value
+    return arguments
+
+
+def encoder_from_options(options: Mapping[str, Any]) -> Encoder:
+    """Load the encoder that the options of `encoder_options` name."""
+    from napari_prospector.tokens.encoders.cards import load_encoder
+
+    return load_encoder(
+        options["encoder"],
+        weights=options["weights"],
+        model_args=parse_model_args(options["model_args"]) or None,
+        mean=options["mean"] or None,
+        std=options["std"] or None,
+        tile_px=options["tile_px"],
+        mpp=options["mpp"],
+        device=options["device"],
+    )
+
+
+def encoder_options_of(name: str) -> dict[str, Any]:
+    """Return the options of `encoder_options` that load a card by name and leave the rest to it."""
+    rest = dict.fromkeys(("weights", "mean", "std", "tile_px", "mpp", "device"))
+    return {"encoder": name, "model_args": (), **rest}
+
+
+def encoder_words(head: ProspectorHead, weights: str | None, device: str | None) -> dict[str, Any]:
+    """Return the options of `encoder_options` that load the encoder of a head."""
+    card = head.card_.get("encoder") or {"name": "stain-texture"}
+    timm = card.get("loader") == "timm"
+    return {
+        "encoder": card["name"],
+        "weights": weights,
+        "model_args": [f"{name}={value!r}" for name, value in (card.get("model_args") or {}).items()],
+        "mean": card.get("mean") if timm else None,
+        "std": card.get("std") if timm else None,
+        "tile_px": card.get("tile_px") if timm else None,
+        "mpp": card.get("mpp"),
+        "device": device,
+    }
+
+
+def embed_slides(
+    jobs: Sequence[SlideJob],
+    encoder: Encoder,
+    *,
+    quiet: bool = False,
+    tissue: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> list[Embedded]:
+    """Embed slides one after the other; one that fails becomes a row with its error and the others go on.
+
+    Parameters
+    ----------
+    jobs
+        Slides; a finished store is left as it is.
+    encoder
+        For all of them.
+    quiet
+        Show no progress.
+    tissue
+        Keywords of `tissue_mask`; None for its defaults.
+    **options
+        Keywords of `embed_slide`.
+    """
+    outcomes = []
+    with progress_bar(quiet) as progress:
+        whole = progress.add_task("slides", total=len(jobs))
+        for job in jobs:
+            task = progress.add_task(job.slide.name, total=None)
+            done = failed = 0
+            error = None
+            try:
+                for step in _steps(job, encoder, tissue, options):
+                    progress.update(task, completed=step.done, total=step.total)
+                    done, failed = step.done - step.failed, step.failed
+                    for failure in step.failures:
+                        tell(f"{job.slide.name}: tile ({failure.row}, {failure.col}) failed: {failure.reason}", quiet)
+            except ProspectorError as problem:
+                error = str(problem)
+                tell(f"{job.slide.name}: {error}", quiet)
+            outcomes.append(Embedded(job.slide.name, str(job.tokens), done, failed, error))
+            progress.update(task, visible=len(jobs) == 1)
+            progress.update(whole, advance=1)
+    return outcomes
+
+
+def _steps(job: SlideJob, encoder: Encoder, tissue: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Any:
+    """Yield the progress of one slide."""
+    from napari_prospector.tokens.embed import embed_slide
+    from napari_prospector.tokens.slides import open_slide
+    from napari_prospector.tokens.tissue import tissue_mask
+
+    job.tokens.parent.mkdir(parents=True, exist_ok=True)
+    with open_slide(job.slide, mpp=job.mpp) as slide:
+        mask = tissue_mask(slide, **tissue) if tissue else None
+        yield from embed_slide(slide, encoder, job.tokens, tissue=mask, **options)

@@ -1,0 +1,105 @@
+"""`prospect`: one group whose commands come from an entry-point group, so that other packages may add theirs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import click
+
+import napari_prospector
+from napari_prospector.errors import ProspectorError
+
+__all__ = ["COMMANDS_GROUP", "Exit", "main", "prospect"]
+
+COMMANDS_GROUP = "napari_prospector.commands"
+
+# the order in which the work is done
+_ORDER = ("demo", "embed", "fit", "map", "evaluate", "info", "view")
+
+
+class Exit:
+    """Exit codes, documented in ``prospect --help``."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    PARTLY = 3
+    INTERRUPTED = 130
+
+
+class _EntryPointGroup(click.Group):
+    """A group that loads a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands of all installed packages, ours first and in the order of the work."""
+        names = set(_entry_points())
+        return [name for name in _ORDER if name in names] + sorted(names.difference(_ORDER))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one command."""
+        entry = _entry_points().get(cmd_name)
+        if entry is None:
+            return None
+        command = entry.load()
+        if not isinstance(command, click.Command):
+            raise click.ClickException(f"entry point {cmd_name!r} of {COMMANDS_GROUP} must be a click command.")
+        return command
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    """Find the commands of all installed packages."""
+    return {entry.name: entry for entry in entry_points(group=COMMANDS_GROUP)}
+
+
+@click.command(
+    cls=_EntryPointGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 refused (the reason is printed), 2 wrong usage, 3 done in part (what failed is "
+    "printed), 130 interrupted. Every command takes --json for machines. For research use only.",
+)
+@click.version_option(napari_prospector.__version__, prog_name="prospect")
+def prospect() -> None:
+    r"""Learn from labels of whole slides where on a slide a class lives, and why.
+
+    \b
+    A first round:
+      prospect embed slides/*.svs -o tokens/
+      prospect fit cohort.csv -o tumour.prospector
+      prospect map tumour.prospector slide.svs -o out/
+      prospect view slide.svs --head tumour.prospector
+
+    `prospect demo` runs all of it on slides that it makes itself.
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `prospect` and return its exit code; the one place where errors become text."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        outcome: Any = prospect.main(args=words, prog_name="prospect", standalone_mode=False)
+    except click.exceptions.Abort:
+        return _fail("Interrupted. What was finished is kept; the same command goes on.", words, Exit.INTERRUPTED)
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except click.UsageError as error:
+        if "--json" in words:
+            return _fail(error.format_message(), words, Exit.USAGE)
+        error.show()
+        return Exit.USAGE
+    except click.ClickException as error:
+        return _fail(error.format_message(), words, Exit.REFUSED)
+    except ProspectorError as error:
+        return _fail(str(error), words, Exit.REFUSED)
+    return outcome if isinstance(outcome, int) else Exit.OK
+
+
+def _fail(message: str, words: list[str], code: int) -> int:
+    """Print an error where whoever called looks for it."""
+    if "--json" in words:
+        click.echo(json.dumps({"error": message, "exit_code": code}))
+    else:
+        click.echo(f"Error: {message}", err=True)
+    return code

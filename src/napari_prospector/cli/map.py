@@ -1,0 +1,212 @@
+"""`prospect map`: a head and slides in, maps out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from napari_prospector.cli.console import json_option, progress_bar, tell, told
+from napari_prospector.cli.embedding import SlideJob, embed_slides, encoder_from_options, encoder_words
+from napari_prospector.cli.main import Exit
+from napari_prospector.errors import InvalidInputError, ProspectorError
+
+if TYPE_CHECKING:
+    from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.tokens.encoders.cards import Encoder
+
+__all__ = ["encoder_of_head", "map_slides", "map_stores"]
+
+
+@click.command("map")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the maps."
+)
+@click.option(
+    "--tokens",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the token grids; default: tokens/ in OUT.",
+)
+@click.option("--map", "map_name", type=click.Choice(["evidence", "decision"]), default="evidence", show_default=True)
+@click.option("--target", help="The class to look for; may be left out with two classes.")
+@click.option("--slide-mpp", type=float, help="µm per pixel of level 0, for slides that do not state it.")
+@click.option("--weights", type=click.Path(dir_okay=False), help="Weight file, where the head's encoder needs one.")
+@click.option("--device", help="cpu, cuda, cuda:1, mps; found by itself by default.")
+@json_option
+def map_slides(
+    head: Path,
+    slides: tuple[Path, ...],
+    out: Path,
+    tokens: Path | None,
+    map_name: str,
+    target: str | None,
+    slide_mpp: float | None,
+    weights: str | None,
+    device: str | None,
+    as_json: bool,
+) -> int:
+    r"""Draw the prospect map of SLIDES with HEAD.
+
+    For every slide: NAME.MAP.ome.tif (scores, NaN outside the tissue) and NAME.concepts.ome.tif, both at grid
+    resolution with µm; NAME.MAP.csv, one line per token; NAME.MAP.png with slide, map and concepts side by side.
+    SLIDES without a token grid are embedded first, with the head's encoder. A *.tokens.zarr may stand for its slide.
+
+    \b
+      prospect map tumour.prospector slide.svs -o out/
+    """
+    from napari_prospector.core.head import load_head
+    from napari_prospector.study.cohort import token_store_path
+
+    model = load_head(head)
+    folder = out / "tokens" if tokens is None else tokens
+    stores = {
+        slide: slide if slide.name.endswith(".tokens.zarr") else token_store_path(folder, slide) for slide in slides
+    }
+    missing = [
+        SlideJob(slide, store, slide_mpp)
+        for slide, store in stores.items()
+        if store != slide and not _is_complete(store)
+    ]
+    errors: dict[str, str] = {}
+    if missing:
+        encoder = encoder_of_head(model, weights, device)
+        errors = {row.slide: row.error for row in embed_slides(missing, encoder, quiet=as_json) if row.error}
+    whole = {slide: store for slide, store in stores.items() if slide.name not in errors}
+    written, refused = map_stores(model, whole, out, map_name, _as_label(model, target), slide_mpp, quiet=as_json)
+    errors |= refused
+    told(
+        {"maps": written, "errors": errors}, as_json, [f"{row['slide']}: {', '.join(row['files'])}" for row in written]
+    )
+    if not errors:
+        return Exit.OK
+    return Exit.PARTLY if written else Exit.REFUSED
+
+
+def map_stores(
+    head: ProspectorHead,
+    stores: Mapping[Path, Path],
+    out: Path,
+    map_name: str,
+    target: Any,
+    slide_mpp: float | None,
+    *,
+    quiet: bool = False,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Write the maps of slides whose token grids are finished.
+
+    Parameters
+    ----------
+    head
+        Fitted on the encoder of the grids.
+    stores
+        Slide → token grid; a grid that stands for its slide is its own key.
+    out
+        Folder for the files.
+    map_name, target, slide_mpp
+        As on the command line.
+    quiet
+        Show no progress.
+
+    Returns
+    -------
+    tuple
+        What was written, one dictionary a slide, and a sentence for each slide that failed.
+    """
+    written: list[dict[str, Any]] = []
+    errors: dict[str, str] = {}
+    with progress_bar(quiet) as progress:
+        for slide, store in progress.track(stores.items(), description="draw maps"):
+            try:
+                written.append(_draw(head, slide, store, out, map_name, target, slide_mpp))
+            except ProspectorError as error:
+                errors[slide.name] = str(error)
+                tell(f"{slide.name}: {error}", quiet)
+    return written, errors
+
+
+def encoder_of_head(head: ProspectorHead, weights: str | None, device: str | None) -> Encoder:
+    """Load the encoder that a head was fitted on.
+
+    Raises
+    ------
+    InvalidInputError
+        If the head does not say which.
+    """
+    if not head.card_.get("encoder"):
+        raise InvalidInputError(
+            "This head does not say which encoder it was fitted on. Pass token grids instead of slides."
+        )
+    return encoder_from_options(encoder_words(head, weights, device))
+
+
+def _is_complete(store: Path) -> bool:
+    """Tell whether a token grid is there and finished."""
+    from napari_prospector.tokens.store import TokenGrid
+
+    return store.exists() and TokenGrid.open(store).is_complete
+
+
+def _as_label(head: ProspectorHead, target: str | None) -> Any:
+    """Return the label of the head that a word on the command line means."""
+    by_word = {str(name): name for name in head.classes_.tolist()}
+    if target is not None and target not in by_word:
+        raise InvalidInputError(f"--target must be one of {', '.join(by_word)}; got {target!r}.")
+    return None if target is None else by_word[target]
+
+
+def _draw(
+    head: ProspectorHead, slide: Path, store: Path, out: Path, map_name: str, target: Any, slide_mpp: float | None
+) -> dict[str, Any]:
+    """Write all files of one slide."""
+    import numpy as np
+
+    from napari_prospector.study.exchange import on_grid, write_map, write_token_table
+    from napari_prospector.study.figures import draw_token_grid
+    from napari_prospector.tokens.store import TokenGrid
+
+    with TokenGrid.open(store) as grid:
+        head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
+        graph, mask, geometry = grid.graph(), grid.mask, grid.geometry
+        scores, concepts = head.prospect(graph, map_name, target), head.concepts(graph)
+        shown = str(head.target_ if target is None else target)
+        name = Path(str(grid.attrs["slide_name"])).stem if store == slide else slide.stem
+        provenance = {
+            "map": map_name,
+            "looks for": shown,
+            "slide": str(grid.attrs["slide_name"]),
+            "encoder": grid.card["name"],
+        }
+        files = [
+            write_map(
+                out / f"{name}.{map_name}.ome.tif",
+                on_grid(scores, mask, np.nan).astype(np.float32),
+                geometry,
+                f"{map_name} for {shown}",
+                provenance,
+            ),
+            write_map(
+                out / f"{name}.concepts.ome.tif",
+                on_grid(concepts + 1, mask, 0).astype(np.uint16),
+                geometry,
+                "concepts",
+                provenance,
+            ),
+            write_token_table(out / f"{name}.{map_name}.csv", mask, geometry, {map_name: scores, "concept": concepts}),
+        ]
+    picture = out / f"{name}.{map_name}.png"
+    draw_token_grid(
+        picture, head, store, None if store == slide else slide, map_name=map_name, target=target, slide_mpp=slide_mpp
+    )
+    return {
+        "slide": slide.name,
+        "map": map_name,
+        "target": shown,
+        "probability": float(
+            head.predict_proba([graph])[0, head.classes_.tolist().index(head.target_ if target is None else target)]
+        ),
+        "files": [str(path) for path in (*files, picture)],
+    }
