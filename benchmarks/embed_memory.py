@@ -1,0 +1,199 @@
+"""Memory and throughput of embedding slides of growing size with `stain-texture`.
+
+Promise: under 1.5 GiB resident over all processes on a slide of 100,000 x 100,000 px, the same on one of 30,000.
+
+Each slide is drawn, written and embedded by processes of its own; the memory counted is that of the embedding process
+and whatever it starts. The slide is a JPEG pyramid, two thirds tissue, no two tiles alike. At 0.5 µm per pixel a tile
+of 224 px is read from level 0, so every pixel of the tissue is decoded.
+
+    python benchmarks/embed_memory.py --folder /somewhere/with/10/GB
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+GIB = 2**30
+BAR_GIB = 1.5
+
+
+def draw(path: Path, side: int, mpp: float, seed: int) -> dict[str, Any]:
+    """Write a slide; return what it is."""
+    from napari_prospector.tokens.generate import draw_bands
+    from napari_prospector.tokens.pyramid import write_pyramid
+
+    start = time.perf_counter()
+    write_pyramid(path, draw_bands(seed, (side, side), mpp), mpp, shape=(side, side))
+    return {"side_px": side, "file_gb": path.stat().st_size / 1e9, "drawing_s": time.perf_counter() - start}
+
+
+class Stopwatch:
+    """Wall and CPU seconds of calls, by name; threads add up."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a call."""
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.thread_time()
+            result = call(*args, **kwargs)
+            with self._lock:
+                self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - wall
+                self.cpu[name] = self.cpu.get(name, 0.0) + time.thread_time() - cpu
+            return result
+
+        return wrapped
+
+
+def embed(path: Path, store: Path) -> dict[str, Any]:
+    """Embed a slide in this process; return what it took."""
+    import resource
+
+    from napari_prospector import embed_slide, load_encoder, open_slide
+    from napari_prospector.tokens import embed as embedding
+    from napari_prospector.tokens.store import TokenGrid
+    from napari_prospector.tokens.tilereader import TileReader
+
+    watch = Stopwatch()
+    encoder: Any = load_encoder("stain-texture")
+    encoder.encode = watch.timed("features", encoder.encode)
+    for owner, method, name in ((TileReader, "read", "decode"), (TokenGrid, "write_block", "store")):
+        setattr(owner, method, watch.timed(name, getattr(owner, method)))
+    embedding.tissue_mask = watch.timed("tissue", embedding.tissue_mask)  # type: ignore[assignment]
+    start = time.perf_counter()
+    with open_slide(path) as slide:
+        for step in embed_slide(slide, encoder, store):  # noqa: B007
+            pass
+    wall = time.perf_counter() - start
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = usage.ru_utime + usage.ru_stime
+    grid = TokenGrid.open(store)
+    counts = grid.counts()
+    # the threads of the features are not those that call: they are what is left
+    others = {name: watch.cpu[name] for name in ("decode", "store", "tissue")}
+    busy = others | {"features": cpu - sum(others.values())}
+    return {
+        "tiles": step.total,
+        "tissue_share": counts["done"] / grid.state.size,
+        "failed": step.failed,
+        "seconds": wall,
+        "tiles_per_s": step.total / wall,
+        "cpu_seconds": {name: round(seconds, 1) for name, seconds in busy.items()},
+        "cpu_share": {name: round(seconds / cpu, 3) for name, seconds in busy.items()},
+        "waiting_for_tiles_s": wall - watch.wall["features"] - watch.wall["store"] - watch.wall["tissue"],
+        "repeated_embeddings": repeated(grid),
+        "maxrss_gib": usage.ru_maxrss * 1024 / GIB,
+        "store_mb": sum(file.stat().st_size for file in store.rglob("*") if file.is_file()) / 1e6,
+    }
+
+
+def repeated(grid: Any) -> int:
+    """Count the tokens whose embedding occurred before: that no tile repeats is part of the promise."""
+    seen: set[bytes] = set()
+    total = 0
+    for _, embeddings in grid.iter_blocks():
+        total += len(embeddings)
+        seen.update(vector.tobytes() for vector in embeddings)
+    return total - len(seen)
+
+
+def watched(command: list[str]) -> tuple[dict[str, Any], float]:
+    """Run a process; return the JSON it prints and the most memory that it and its children held at once, in GiB."""
+    import psutil
+
+    most = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        watcher = psutil.Process(process.pid)
+        while process.poll() is None:
+            held = 0
+            try:
+                for each in (watcher, *watcher.children(recursive=True)):
+                    held += each.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+            most = max(most, held)
+            time.sleep(0.05)
+        assert process.stdout is not None
+        text = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return json.loads(text), most / GIB
+
+
+def measure(side: int, mpp: float, seed: int, folder: Path) -> dict[str, Any]:
+    """Draw and embed one slide, each in a process of its own, and remove both."""
+    path, store = folder / f"{side}.tif", folder / f"{side}.tokens.zarr"
+    here = [sys.executable, __file__]
+    drawn, _ = watched([*here, "--draw", str(path), "--sizes", str(side), "--mpp", str(mpp), "--seed", str(seed)])
+    embedded, peak = watched([*here, "--embed", str(path), str(store)])
+    path.unlink()
+    shutil.rmtree(store)
+    result = drawn | {"peak_rss_gib": peak} | embedded
+    print(json.dumps(result), file=sys.stderr, flush=True)
+    return result
+
+
+def commit() -> str:
+    """Name the state of the code."""
+    git = ["git", "-C", str(REPOSITORY)]
+    head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    changed = subprocess.run([*git, "status", "--porcelain", "src"], capture_output=True, text=True, check=False)
+    return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
+
+
+def main() -> None:
+    """Parse the command line, measure, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[30_000, 100_000])
+    parser.add_argument("--mpp", type=float, default=0.5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where slides and stores go, a new folder in it")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "embed_memory.json")
+    parser.add_argument("--draw", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--embed", type=Path, nargs=2, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.draw or asked.embed:
+        result = draw(asked.draw, asked.sizes[0], asked.mpp, asked.seed) if asked.draw else embed(*asked.embed)
+        print(json.dumps(result))
+        return
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+        slides = [measure(side, asked.mpp, asked.seed, Path(folder)) for side in asked.sizes]
+    peaks = [slide["peak_rss_gib"] for slide in slides]
+    results = {
+        "commit": commit(),
+        "seed": asked.seed,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cores": os.cpu_count(),
+        "load_at_end": os.getloadavg()[0],
+        "slides": slides,
+        "peak_largest_over_bar": max(peaks) / BAR_GIB,
+        "peak_last_over_first": peaks[-1] / peaks[0],
+    }
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"peak memory: {max(peaks):.2f} GiB, {results['peak_largest_over_bar']:.2f} of the bar")
+    print(f"last slide over first: {results['peak_last_over_first']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
