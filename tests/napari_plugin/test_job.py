@@ -28,6 +28,7 @@ from napari_prospector.core.head import load_head
 from napari_prospector.errors import MismatchError
 from napari_prospector.tokens.encoders import cards
 from napari_prospector.tokens.encoders.cards import load_encoder
+from napari_prospector.tokens.pyramid import write_pyramid
 from napari_prospector.tokens.store import TokenGrid
 
 
@@ -163,9 +164,7 @@ def test_a_head_that_names_no_encoder_asks_for_a_finished_grid(job: ProspectJob)
 
 
 def test_a_slide_without_tissue_says_so_and_leaves_nothing(job: ProspectJob, planted: Any) -> None:
-    import napari_prospector.tokens.pyramid as pyramid
-
-    glass = pyramid.write_pyramid(job.tokens.with_name("glass.tif"), np.full((*planted.shape, 3), 244, np.uint8), 0.5)
+    glass = write_pyramid(job.tokens.with_name("glass.tif"), np.full((*planted.shape, 3), 244, np.uint8), 0.5)
     _, outcome = finish(run_job(replace(job, slide=glass), Event()))
     assert isinstance(outcome, Refusal)
     assert "tissue" in outcome.sentence

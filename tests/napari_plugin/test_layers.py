@@ -66,6 +66,9 @@ def test_a_map_follows_the_layer_of_its_slide(transform: dict[str, Any]) -> None
         assert drawn.data_to_world(token) == pytest.approx(slide.data_to_world(centre), abs=1e-9)
         corner = np.array(token) + 0.5
         assert drawn.data_to_world(corner) == pytest.approx(slide.data_to_world(centre + 17 / 2), abs=1e-9)
+    again = Placement.of_grid_layer(drawn, GEOMETRY).of_slide()
+    assert again["scale"] == pytest.approx(slide.scale)
+    assert again["translate"] == pytest.approx(slide.translate, abs=1e-9)
 
 
 def test_a_slide_without_a_pixel_size_is_shown_in_pixels() -> None:

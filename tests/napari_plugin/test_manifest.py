@@ -29,7 +29,9 @@ def test_every_command_names_something_that_can_be_called() -> None:
 
 def test_every_command_is_offered_somewhere() -> None:
     contributions = PluginManifest.from_file(MANIFEST).contributions
-    offered = {one.command for one in contributions.readers or ()} | {one.command for one in contributions.widgets or ()}
+    offered = {one.command for one in contributions.readers or ()} | {
+        one.command for one in contributions.widgets or ()
+    }
     offered |= {getattr(one, "command", "") for one in contributions.sample_data or ()}
     assert {command.id for command in contributions.commands or ()} == offered
 

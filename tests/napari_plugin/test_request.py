@@ -85,9 +85,7 @@ def test_tokens_lie_beside_the_slide_and_name_their_encoder(tmp_path: Path) -> N
     assert default_tokens_path(slide, {}) == tmp_path / "case7.tokens.zarr"
 
 
-def test_tokens_of_a_slide_in_a_locked_folder_go_to_the_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tokens_of_a_slide_in_a_locked_folder_go_to_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     one, two = (default_tokens_path(tmp_path / folder / "case7.svs", {"name": "fake"}) for folder in "ab")
@@ -107,13 +105,15 @@ def test_tokens_that_are_there_are_used_even_in_a_locked_folder(
 def test_a_caption_says_what_a_head_is() -> None:
     caption = head_caption(head())
     assert caption == (
-        "normal / tumour · 17 concepts, radius 2 · stain-texture, tiles of 224 px at 0.5 µm · probabilities not calibrated"
+        "normal / tumour · 17 concepts, radius 2 · stain-texture, tiles of 224 px at 0.5 µm"
+        " · probabilities not calibrated"
     )
 
 
 def test_neither_qt_nor_napari_is_loaded_for_any_of_this() -> None:
     code = (
-        "import sys, napari_prospector._napari.request, napari_prospector._napari.job, napari_prospector._napari.layers;"
+        "import sys\n"
+        "import napari_prospector._napari.request, napari_prospector._napari.job, napari_prospector._napari.layers\n"
         "print([m for m in ('napari', 'qtpy', 'vispy', 'torch', 'dask') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -229,7 +229,9 @@ def _embed_missing(job: ProspectJob, time_left: TimeLeft) -> Generator[JobProgre
         encoder = _load_encoder(job)
         job.tokens.parent.mkdir(parents=True, exist_ok=True)
         yield JobProgress("Finding the tissue")
-        with closing(embed_slide(slide, encoder, job.tokens)) as steps:
+        # a generator: closing it, before the slide is, ends its readers and lets go of the store
+        steps: Any = embed_slide(slide, encoder, job.tokens)
+        with closing(steps):
             for step in steps:
                 yield JobProgress("Embedding tiles", step.done, step.total, time_left(step.done, step.total))
 

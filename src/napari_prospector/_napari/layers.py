@@ -6,7 +6,7 @@ the tissue whatever scale, offset or rotation that layer has, or none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_prospector.tokens.store import TokenGrid
 
 __all__ = [
+    "GRID_ENDING",
     "MICROMETRE",
     "LayerTuple",
     "Placement",
@@ -42,6 +43,9 @@ LayerTuple = tuple[Any, dict[str, Any], str]
 MICROMETRE = "µm"
 # the one key of `layer.metadata` that is ours
 METADATA_KEY = "napari_prospector"
+
+# a layer of this name shows a token grid
+GRID_ENDING = " · tokens"
 
 STATE_NAMES = ("background", "waiting", "embedded", "failed")
 # Okabe and Ito's colours, told apart with any colour vision: sky blue, bluish green, vermilion
@@ -98,6 +102,14 @@ class Placement:
             shear=np.array(layer.shear, dtype=np.float64),
             affine=np.array(layer.affine.affine_matrix, dtype=np.float64),
         )
+
+    @classmethod
+    def of_grid_layer(cls, layer: TransformedLayer, geometry: GridGeometry) -> Placement:
+        """Return the placement of a slide on which a layer with one cell per token lies."""
+        grid = cls.of_layer(layer)
+        slide = replace(grid, scale=(grid.scale[0] / geometry.stride, grid.scale[1] / geometry.stride))
+        row, col = np.array(grid.translate) - slide._linear() @ geometry.centre_px(0, 0)
+        return replace(slide, translate=(float(row), float(col)))
 
     def of_slide(self) -> dict[str, Any]:
         """Return the keyword arguments of a layer with one cell per level-0 pixel."""
@@ -298,7 +310,7 @@ def grid_layers(grid: TokenGrid, path: Path, placement: Placement | None = None)
         **placed,
     }
     state = {
-        "name": f"{name} · tokens",
+        "name": f"{name}{GRID_ENDING}",
         "colormap": _label_colors(dict(enumerate(STATE_COLORS))),
         "opacity": 0.45,
         "features": {"index": list(range(len(STATE_NAMES))), "state": list(STATE_NAMES)},

@@ -16,8 +16,8 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBox
 
 from napari_prospector._napari.fields import ColorBar
 from napari_prospector._napari.form import ProspectForm
-from napari_prospector._napari.job import Failure, JobProgress, Outcome, ProspectResult, Stopped, run_job
-from napari_prospector._napari.layers import Placement, map_colors, provenance, result_layers
+from napari_prospector._napari.job import Failure, JobProgress, Outcome, ProspectResult, run_job
+from napari_prospector._napari.layers import map_colors, provenance, result_layers
 from napari_prospector._napari.request import (
     Facts,
     ProspectJob,
@@ -32,7 +32,6 @@ from napari_prospector._napari.sources import Source, sources
 from napari_prospector.errors import ProspectorError
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
     from napari.viewer import Viewer
     from qtpy.QtGui import QCloseEvent
 
@@ -45,9 +44,9 @@ PLUGIN, WIDGET = "napari-prospector", "Prospect"
 
 @dataclass(frozen=True)
 class Running:
-    """The job at work: for which layer, how to stop it, and napari's worker."""
+    """The job at work: for what, how to stop it, and napari's worker."""
 
-    layer: Layer
+    source: Source
     stop: threading.Event
     worker: Any
 
@@ -189,7 +188,7 @@ class ProspectPanel(QWidget):
         worker.errored.connect(self._break_off)
         # a panel that is gone wants no result
         self.destroyed.connect(stop.set)
-        self._running = Running(source.layer, stop, worker)
+        self._running = Running(source, stop, worker)
         self.run_button.setEnabled(False)
         self.cancel_button.setEnabled(True)
         self.color_bar.hide()
@@ -250,16 +249,21 @@ class ProspectPanel(QWidget):
         """Show what came of the job."""
         running, self._running = self._running, None
         self._stop_showing()
-        if isinstance(outcome, ProspectResult) and running is not None and running.layer in self._viewer.layers:
-            self._add_result(outcome, running.layer)
-        elif isinstance(outcome, Refusal):
-            self._say(outcome.sentence)
-        elif isinstance(outcome, Stopped):
-            self.status.setText("Stopped. What was embedded is kept; Prospect goes on from there.")
-        elif isinstance(outcome, Failure):
+        is_there = running is not None and running.source.layer in self._viewer.layers
+        if isinstance(outcome, Failure):
             from napari.utils.notifications import notification_manager
 
             notification_manager.receive_error(type(outcome.error), outcome.error, outcome.error.__traceback__)
+            self._break_off(outcome.error)
+            return
+        if isinstance(outcome, Refusal):
+            self._say(outcome.sentence)
+        elif not is_there:
+            self.status.setText("The slide was removed, so its job stopped. What was embedded is kept.")
+        elif isinstance(outcome, ProspectResult) and running is not None:
+            self._add_result(outcome, running.source)
+        else:
+            self.status.setText("Stopped. What was embedded is kept; Prospect goes on from there.")
         self.finished.emit()
 
     def _break_off(self, error: Exception) -> None:
@@ -282,12 +286,12 @@ class ProspectPanel(QWidget):
         self.status.setText(sentence)
         show_error(sentence)
 
-    def _add_result(self, result: ProspectResult, layer: Layer) -> None:
+    def _add_result(self, result: ProspectResult, source: Source) -> None:
         """Add the layers of a finished job over its slide, in place of those of an earlier run."""
         from napari.layers import Layer as AnyLayer
 
         layers = self._viewer.layers
-        for array, arguments, kind in result_layers(result, Placement.of_layer(layer), layer.name):
+        for array, arguments, kind in result_layers(result, source.placement(result.geometry), source.name):
             name = arguments["name"]
             if name in layers and provenance(layers[name]).get("kind") in ("map", "concepts"):
                 layers.remove(name)
@@ -320,7 +324,7 @@ class ProspectPanel(QWidget):
     def _forget_layer(self, event: Any) -> None:
         """Stop the job of a layer that was removed, and list what is left."""
         event.value.events.name.disconnect(self._list_sources)
-        if self._running is not None and self._running.layer == event.value:
+        if self._running is not None and self._running.source.layer == event.value:
             self.cancel()
         self._list_sources()
 

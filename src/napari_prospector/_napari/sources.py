@@ -8,11 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_prospector._napari.layers import provenance
+from napari_prospector._napari.layers import GRID_ENDING, Placement, provenance
 from napari_prospector.errors import ProspectorError
 
 if TYPE_CHECKING:
     from napari.layers import Layer
+
+    from napari_prospector.tokens.geometry import GridGeometry
 
 __all__ = ["Source", "source_of", "sources"]
 
@@ -40,6 +42,17 @@ class Source:
     path: Path | None
     mpp: float | None
     caption: str
+
+    @property
+    def name(self) -> str:
+        """What the layers of its map are named after, as its layer is called now."""
+        return str(self.layer.name).removesuffix(GRID_ENDING)
+
+    def placement(self, geometry: GridGeometry) -> Placement:
+        """Return where the slide lies in the viewer now."""
+        if self.kind == "tokens":
+            return Placement.of_grid_layer(self.layer, geometry)
+        return Placement.of_layer(self.layer)
 
 
 def sources(layers: Iterable[Layer]) -> list[Source]:
