@@ -145,7 +145,7 @@ class TimmEncoder:
 
     def _forward(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
         """Return the pooled features of one batch, shape (n, n_dims), on the device."""
-        on_device = torch.from_numpy(np.ascontiguousarray(tiles)).to(self._device)
+        on_device = torch.from_numpy(np.require(tiles, requirements=["C", "W"])).to(self._device)
         # Permuting rows-columns-channels gives the channels-last layout that convolutions like, without a copy.
         pixels = (on_device.permute(0, 3, 1, 2).float() - self._shift) * self._scale
         on_cuda = self._device.type == "cuda"
@@ -160,9 +160,15 @@ class TimmEncoder:
 
     def _measure(self) -> tuple[float, int]:
         """Return the work of one tile in floating-point operations, and the length of an embedding."""
-        blank = np.full((1, self.card.tile_px, self.card.tile_px, 3), 255, np.uint8)
-        with FlopCounterMode(display=False) as counter:
-            pooled = self._forward(blank)
+        tile_px = self.card.tile_px
+        blank = np.full((1, tile_px, tile_px, 3), 255, np.uint8)
+        try:
+            with FlopCounterMode(display=False) as counter:
+                pooled = self._forward(blank)
+        except (AssertionError, RuntimeError) as problem:
+            raise InvalidInputError(
+                f"Encoder {self.card.name!r} cannot take tiles of tile_px={tile_px}: {problem}"
+            ) from problem
         return float(counter.get_total_flops()), int(pooled.shape[1])
 
 
