@@ -175,11 +175,12 @@ def main() -> None:
         result = draw(asked.draw, asked.sizes[0], asked.mpp, asked.seed) if asked.draw else embed(*asked.embed)
         print(json.dumps(result))
         return
+    state_of_code = commit()
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         slides = [measure(side, asked.mpp, asked.seed, Path(folder)) for side in asked.sizes]
     peaks = [slide["peak_rss_gib"] for slide in slides]
     results = {
-        "commit": commit(),
+        "commit": state_of_code,
         "seed": asked.seed,
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from napari_prospector.errors import FileFormatError
-from napari_prospector.tokens.embed import embed_slide
-from napari_prospector.tokens.encoders.cards import EncoderCard
-from napari_prospector.tokens.slides import Level, PixelSize, Slide
+from napari_prospector.tokens.embed import embed_slide, embed_to_grid
+from napari_prospector.tokens.encoders.cards import EncoderCard, load_encoder
+from napari_prospector.tokens.slides import Level, PixelSize, Slide, open_slide
+from napari_prospector.tokens.store import TokenGrid
 from napari_prospector.tokens.tissue import TissueMask
 
 TILE_PX, MPP = 16, 0.5
+BLOCK = 6
 ROWS, COLS = 11 * TILE_PX + 3, 13 * TILE_PX + 5
 
 
@@ -99,10 +101,22 @@ def tissue_of(slide: Slide, mask: np.ndarray, method: str = "all", threshold: fl
     return TissueMask(mask[:rows, :cols], (1.0, 1.0), slide.shape, slide.mpp or MPP, threshold, method, 0.0, "")
 
 
+def embed(path: Path, slide: FakeSlide | None = None, encoder: FakeEncoder | None = None, **options: Any) -> TokenGrid:
+    """Embed a slide, by default the ragged tissue of the speckled one in blocks of 6 x 6."""
+    slide = FakeSlide(speckled()) if slide is None else slide
+    options = {"tissue": ragged(slide), "block": BLOCK} | options
+    return embed_to_grid(slide, encoder or FakeEncoder(), path, **options)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, by its path in there."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
 def run(path: str, seconds: float = 0.0) -> None:
     """Embed the speckled slide, as every process of the tests of survival does."""
     slide = FakeSlide(speckled())
-    for _ in embed_slide(slide, FakeEncoder(seconds=seconds), path, tissue=ragged(slide), block=6):
+    for _ in embed_slide(slide, FakeEncoder(seconds=seconds), path, tissue=ragged(slide), block=BLOCK):
         pass
 
 
@@ -129,3 +143,16 @@ def report_and_run(pipe: Any, path: str, seconds: float) -> None:
     """Say that the embedding begins, and embed."""
     pipe.send("ready")
     run(path, seconds)
+
+
+def run_on_file(slide_path: str, path: str) -> None:
+    """Embed a slide file with the built-in encoder, on small tiles."""
+    encoder = load_encoder("stain-texture", tile_px=64, mpp=1.0)
+    with open_slide(slide_path) as slide:
+        embed_to_grid(slide, encoder, path, block=5)
+
+
+def report_and_run_on_file(pipe: Any, slide_path: str, path: str) -> None:
+    """Say that the embedding begins, and embed."""
+    pipe.send("ready")
+    run_on_file(slide_path, path)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import multiprocessing
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import embed_fakes
 import numpy as np
 import pytest
-from embed_fakes import COLS, MPP, ROWS, TILE_PX, FakeEncoder, FakeSlide, ragged, speckled, tissue_of
+from embed_fakes import (
+    BLOCK,
+    COLS,
+    MPP,
+    ROWS,
+    TILE_PX,
+    FakeEncoder,
+    FakeSlide,
+    embed,
+    files,
+    ragged,
+    speckled,
+    tissue_of,
+)
 
-from napari_prospector.errors import InvalidInputError, MismatchError, PixelSizeError, StorageError, StoreBusyError
-from napari_prospector.tokens import durable
-from napari_prospector.tokens.embed import EmbedProgress, embed_slide, embed_to_grid
+from napari_prospector.errors import InvalidInputError, MismatchError, PixelSizeError
+from napari_prospector.tokens.embed import EmbedProgress, embed_slide
 from napari_prospector.tokens.store import TokenGrid
 from napari_prospector.tokens.tissue import TissueMask
-
-BLOCK = 6
 
 
 @pytest.fixture
@@ -32,26 +32,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "out" / "fake.tokens.zarr"
 
 
-def embed(path: Path, slide: FakeSlide | None = None, encoder: FakeEncoder | None = None, **options: Any) -> TokenGrid:
-    slide = FakeSlide(speckled()) if slide is None else slide
-    options = {"tissue": ragged(slide), "block": BLOCK} | options
-    return embed_to_grid(slide, encoder or FakeEncoder(), path, **options)
-
-
 def everywhere(slide: FakeSlide) -> TissueMask:
     return tissue_of(slide, np.ones(slide.shape, bool))
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Every byte of the store that nothing interrupted."""
-    path = tmp_path_factory.mktemp("reference") / "fake.tokens.zarr"
-    embed_fakes.run(str(path))
-    return files(path)
 
 
 # --- what is computed ------------------------------------------------------------------------------
@@ -290,172 +272,4 @@ def test_another_tissue_mask_is_refused_and_none_goes_on_with_that_of_the_store(
 def test_overwriting_starts_anew(path, uninterrupted):
     embed(path, encoder=FakeEncoder(weights_sha256="ab" * 32))
     embed(path, overwrite=True)
-    assert files(path) == uninterrupted
-
-
-# --- survival --------------------------------------------------------------------------------------
-
-
-def test_a_finished_store_is_not_computed_again(path):
-    embed(path)
-    encoder = FakeEncoder()
-    embed(path, encoder=encoder)
-    assert encoder.batches == []
-
-
-def test_stopping_leaves_a_sound_store_that_goes_on_to_the_same_bytes(path, uninterrupted):
-    slide = FakeSlide(speckled())
-    for n_steps in (0, 1, 2, 7, 12):
-        steps = embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide), block=BLOCK)
-        for _ in range(n_steps):
-            next(steps)
-        steps.close()
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-    assert 0 < TokenGrid.open(path).counts()["done"]
-    embed(path)
-    assert files(path) == uninterrupted
-
-
-def test_stopping_takes_effect_within_a_second(path):
-    slide = FakeSlide(speckled())
-    steps = embed_slide(slide, FakeEncoder(seconds=0.2), path, tissue=ragged(slide), block=BLOCK)
-    next(steps)
-    next(steps)
-    start = time.perf_counter()
-    steps.close()
-    assert time.perf_counter() - start < 1
-    TokenGrid.open(path, "r+").close()
-
-
-def test_a_block_whose_file_has_vanished_is_computed_anew(path, uninterrupted):
-    embed(path)
-    (path / "embeddings/c/1/1/0").unlink()
-    embed(path)
-    assert files(path) == uninterrupted
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Any]:
-    """Processes without memory in common with this one; where the system can, they need not import all anew."""
-    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-    with pytest.MonkeyPatch.context() as patch:
-        if sys.platform != "win32":
-            # the server does not take over sys.path, and is silent about what it cannot import
-            patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-            context.set_forkserver_preload(["embed_fakes"])
-        yield context
-
-
-@contextlib.contextmanager
-def embedding(processes: Any, path: Path, seconds: float) -> Iterator[Any]:
-    """Give a process that begins to embed just now."""
-    here, there = processes.Pipe()
-    process = processes.Process(target=embed_fakes.report_and_run, args=(there, str(path), seconds))
-    process.start()
-    assert here.recv() == "ready"
-    yield process
-    process.kill()
-    process.join()
-
-
-def test_killed_at_ten_random_instants_every_rerun_ends_with_the_same_bytes(processes, tmp_path, uninterrupted):
-    path = tmp_path / "whole" / "fake.tokens.zarr"
-    with embedding(processes, path, seconds=0.03) as process:
-        start = time.perf_counter()
-        process.join()
-        duration = time.perf_counter() - start
-    assert process.exitcode == 0
-    assert files(path) == uninterrupted
-    stages, exits = [], []
-    for i, instant in enumerate(np.random.default_rng(20).permutation(np.arange(10) + 0.5) / 10):
-        path = tmp_path / str(i) / "fake.tokens.zarr"
-        with embedding(processes, path, seconds=0.03) as process:
-            time.sleep(instant * duration)
-            process.kill()  # SIGKILL; TerminateProcess on Windows: neither can be caught
-            process.join()
-        exits.append(process.exitcode)
-        stages.append(TokenGrid.open(path).counts()["done"] if path.exists() else -1)
-        embed_fakes.run(str(path))
-        assert files(path) == uninterrupted
-        assert [p.name for p in path.parent.iterdir()] == [path.name]
-    assert sum(code != 0 for code in exits) > 3, f"most must die before they end; they ended with {exits}"
-    assert len(set(stages)) > 3, f"the kills must hit different stages; the stores held {stages}"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs processes that start within milliseconds")
-def test_killed_before_any_file_operation_every_rerun_ends_with_the_same_bytes(processes, tmp_path, uninterrupted):
-    codes = []
-    while 0 not in codes:
-        path = tmp_path / str(len(codes)) / "fake.tokens.zarr"
-        process = processes.Process(target=embed_fakes.run_and_die, args=(str(path), len(codes)))
-        process.start()
-        process.join()
-        codes.append(process.exitcode)
-        embed_fakes.run(str(path))
-        assert files(path) == uninterrupted
-        assert [p.name for p in path.parent.iterdir()] == [path.name]
-    # two operations for each file of metadata, state and embeddings, and the renaming of the whole
-    assert codes == [9] * (len(codes) - 1) + [0]
-    assert len(codes) > 2 * len(uninterrupted)
-
-
-def test_a_second_process_on_the_same_store_is_refused(processes, path, uninterrupted):
-    with embedding(processes, path, seconds=0.1) as process:
-        while not path.exists():
-            time.sleep(0.005)
-        with pytest.raises(StoreBusyError, match=rf"one writer at a time; process {process.pid} on"):
-            embed_fakes.run(str(path))
-        process.join()
-    assert process.exitcode == 0
-    assert files(path) == uninterrupted
-
-
-@pytest.mark.parametrize("after", [0, 10, 25, 31, 40])
-def test_a_disk_that_fills_up_is_named_and_the_store_goes_on_later(path, monkeypatch, uninterrupted, after):
-    calls = iter(range(10**9))
-    sync = os.fsync
-
-    def refuse(handle: int) -> None:
-        if next(calls) >= after:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        sync(handle)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(durable.os, "fsync", refuse)
-        with pytest.raises(StorageError, match=r"No space left on device\. Free space there and run the same call"):
-            embed(path)
-    if path.exists():
-        TokenGrid.open(path).counts()
-    assert not [name for name in files(path.parent) if "partial" in name or "lock" in name]
-    embed(path)
-    assert files(path) == uninterrupted
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=140k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("a full disk needs the command mount")
-    if mounted.returncode:
-        pytest.skip(f"a full disk needs the right to mount one: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.mark.parametrize("free_pages", [1, 5, 9, 14, 18])
-def test_a_disk_that_is_really_full_is_named_and_the_store_goes_on_later(small_disk, uninterrupted, free_pages):
-    path, ballast = small_disk / "fake.tokens.zarr", small_disk / "ballast"
-    free = os.statvfs(small_disk).f_bavail
-    ballast.write_bytes(bytes((free - free_pages) * 4096))
-    with pytest.raises(StorageError, match=r"must be writable; the system says: No space left on device"):
-        embed(path)
-    assert not [name for name in files(small_disk) if "partial" in name or "lock" in name]
-    if path.exists():
-        TokenGrid.open(path).counts()
-    ballast.unlink()
-    embed(path)
     assert files(path) == uninterrupted
