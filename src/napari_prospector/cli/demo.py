@@ -124,7 +124,7 @@ def _make_cohort(out: Path, histology: Path | None, n_slides: int, seed: int, qu
 
 def _tell_mean_color(table: Cohort, quiet: bool) -> None:
     """Say that the drawn slides cannot be told apart by their mean colour."""
-    from napari_prospector.study.baselines import mean_color_auroc
+    from napari_prospector.study.mean_color import mean_color_auroc
 
     area = mean_color_auroc([row.path for row in table], table.labels, table.groups)
     tell(f"The mean colour of a slide tells the classes apart with AUROC {area:.2f} (0.5 is chance).", quiet)

@@ -26,13 +26,13 @@ __all__ = ["complete_tokens", "fit", "tokens_folder"]
     help="Folder of the token grids; default: tokens/ beside the table.",
 )
 @click.option("--select", is_flag=True, help="Choose the settings by cross-validation over the paper's grid.")
-@click.option("--n-concepts", type=int, default=20, show_default=True, help="Number of concepts.")
+@click.option("--n-concepts", type=int, default=30, show_default=True, help="Number of concepts.")
 @click.option("--radius", type=int, default=1, show_default=True, help="Hops within which tokens pair.")
 @click.option("--kernel", type=click.Choice(["fold-change", "linear"]), default="fold-change", show_default=True)
 @click.option("--alpha", type=float, help="Significance level of the fold-change kernel; off by default.")
 @click.option("--tau", type=float, default=0.0, show_default=True, help="Smallest fold change kept, in log2.")
 @click.option("--l1-ratio", type=float, default=0.5, show_default=True, help="Linear kernel: 0 ridge to 1 lasso.")
-@click.option("--geometry", type=click.Choice(["euclidean", "cosine"]), help="Of the concepts.")
+@click.option("--geometry", type=click.Choice(["auto", "euclidean", "cosine"]), help="Of the concepts.")
 @click.option(
     "--whiten", type=click.Choice(["none", "standardize", "pca"]), help="Of the embeddings, before clustering."
 )

@@ -196,14 +196,14 @@ class FittedPart:
         Fitted.
     counts
         Shape (n_data, p): counts of all data under these concepts.
-    data
-        Data that this part speaks for: those held out from it, or all for the part that was fitted on all.
+    spoken_for
+        Numbers of the data that this part speaks for: those held out from it, or all for the part fitted on all.
     """
 
     quantizer: ConceptQuantizer
     kernels: ClassKernels
     counts: NDArray[np.int64]
-    data: NDArray[np.int64]
+    spoken_for: NDArray[np.int64]
 
 
 def cross_fit(
@@ -273,7 +273,7 @@ def color_limits(
     seen: dict[str, list[NDArray[np.float64]]] = {name: [] for name in MAPS}
     done = 0
     for part in parts:
-        for datum in part.data:
+        for datum in part.spoken_for:
             graph = graphs[int(datum)]
             concepts = part.quantizer.predict(graph.embeddings)
             for name in MAPS:

@@ -101,7 +101,7 @@ class ProspectorHead(BaseEstimator):
 
     def __init__(
         self,
-        n_concepts: int = 20,
+        n_concepts: int = 30,
         radius: int = 1,
         kernel: str = "fold-change",
         *,
@@ -109,7 +109,7 @@ class ProspectorHead(BaseEstimator):
         tau: float = 0.0,
         l1_ratio: float = 0.5,
         quantize: str = "k-means",
-        geometry: str = "euclidean",
+        geometry: str = "auto",
         whiten: str | None = None,
         max_sample: int = 50_000,
         n_folds: int = 5,
@@ -397,7 +397,8 @@ class ProspectorHead(BaseEstimator):
         """Set `platt_`, `brier_`, `is_calibrated_` and the out-of-fold scores of the data."""
         scores = np.empty((len(numbers), len(targets)))
         for part in parts:
-            scores[part.data] = part.kernels.datum_scores(self.kernel, part.counts[part.data])
+            held_out = part.counts[part.spoken_for]
+            scores[part.spoken_for] = part.kernels.datum_scores(self.kernel, held_out)
         self.out_of_fold_scores_ = scores
         self.platt_ = [fit_platt(scores[:, i], numbers == target) for i, target in enumerate(targets)]
         is_out_of_fold = folds.max() > 0
