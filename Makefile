@@ -22,7 +22,7 @@ test-all: .venv/.test.done  ## the tests, those that take minutes included
 	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST)
 
 bench: .venv/.test.done  ## the benchmarks, as ratios
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 lint: .venv/.lint.done  ## ruff and mypy
 	$(BIN)/ruff format --check
