@@ -39,13 +39,19 @@ Generator = np.random.Generator
 def smooth_noise(
     rng: Generator, shape: tuple[int, int], wavelength_um: float, cell_um: float = COARSE_UM
 ) -> FloatArray:
-    """Return noise (rows, cols) of mean 0 and standard deviation 1 whose bumps repeat after about `wavelength_um`."""
+    """Return noise (rows, cols) of mean 0 and standard deviation 1 whose bumps repeat after about `wavelength_um`.
+
+    It tiles the plane where both sides are powers of two.
+    """
     sigma = wavelength_um / cell_um / 4.5
-    rows, cols = fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])
-    spectrum = fft.rfft2(rng.standard_normal(shape, dtype=np.float32))
-    spectrum *= np.exp(-2 * (np.pi * sigma) ** 2 * (rows**2 + cols**2)).astype(np.float32)
-    spectrum[0, 0] = 0
-    noise = fft.irfft2(spectrum, shape)
+    roomy = (fft.next_fast_len(shape[0], real=True), fft.next_fast_len(shape[1], real=True))
+    low_pass = [
+        np.exp(-2 * (np.pi * sigma * frequency) ** 2) for frequency in (fft.fftfreq(roomy[0]), fft.rfftfreq(roomy[1]))
+    ]
+    spectrum = fft.rfft2(rng.standard_normal(roomy, dtype=np.float32))
+    spectrum *= np.outer(*low_pass).astype(np.float32)
+    noise = fft.irfft2(spectrum, roomy)[: shape[0], : shape[1]]
+    noise -= noise.mean()
     return np.asarray(noise / noise.std(), np.float32)
 
 
@@ -91,20 +97,21 @@ def draw_nuclei(rng: Generator, kind: str, mpp: float) -> list[list[FloatArray]]
     side = int(np.ceil(2 * (long * (1 + 2 * spread) + 1.5) / mpp)) | 1
     grid = (np.arange(side) - side // 2) * mpp
     rows, cols = np.meshgrid(grid, grid, indexing="ij")
+    chromatin = rng.standard_normal((N_ANGLES, N_VARIANTS, side, side), dtype=np.float32)
+    chromatin = ndimage.gaussian_filter(chromatin, (0, 0, 0.9 / mpp, 0.9 / mpp))
+    chromatin /= chromatin.std()
     pictures: list[list[FloatArray]] = []
-    for step in range(N_ANGLES):
+    for step, patterns in enumerate(chromatin):
         angle = np.pi * step / N_ANGLES
         along, across = rows * np.sin(angle) + cols * np.cos(angle), rows * np.cos(angle) - cols * np.sin(angle)
         variants: list[FloatArray] = []
-        for _ in range(N_VARIANTS):
+        for pattern in patterns:
             axes = np.array([long, short]) * np.exp(np.clip(rng.normal(0, spread, 2), -1.6 * spread, 1.6 * spread))
             bent = across + rng.normal(0, 0.5) * spread * along**2 / long
             distance = np.hypot(along / axes[0], bent / axes[1])
             inside = np.clip((1 - distance) * axes[1] / (0.7 * max(mpp, 0.6)) + 0.5, 0, 1)
-            chromatin = ndimage.gaussian_filter(rng.standard_normal((side, side)), 0.9 / mpp)
-            chromatin /= chromatin.std()
-            rim = 0.5 + 0.5 * np.clip(distance, 0, 1) ** 3 if contrast > 0.2 else 1.0
-            darkness = amount * np.exp(rng.normal(0, contrast)) * rim * (1 + 0.8 * contrast * chromatin)
+            rim = 0.5 + 0.5 * np.clip(distance, 0, 1) ** 3 if contrast > 0.2 else 1.0  # pale within: vesicular
+            darkness = amount * np.exp(rng.normal(0, contrast)) * rim * (1 + 0.8 * contrast * pattern)
             variants.append((inside * np.clip(darkness, 0.1, 1.7)).astype(np.float32))
         pictures.append(variants)
     return pictures
@@ -140,8 +147,12 @@ def enlarged(field: FloatArray, px: npt.NDArray[np.int64], mpp: float) -> FloatA
     """Return rows of px (n, …) by linear interpolation between rows of the plan."""
     at = np.clip((px + 0.5) * mpp / COARSE_UM - 0.5, 0, len(field) - 1)
     low = np.minimum(at.astype(int), len(field) - 2)
-    weight = (at - low).astype(np.float32)[:, None]
-    return np.asarray(field[low] * (1 - weight) + field[low + 1] * weight)
+    rows = field[low + 1]
+    below = field[low]
+    rows -= below
+    rows *= (at - low).astype(np.float32)[:, None]
+    rows += below
+    return np.asarray(rows)
 
 
 def soft_disc(radius: float, mpp: float) -> FloatArray:

@@ -141,20 +141,23 @@ class _Canvas:
         ground = np.array([(*_GROUND[kind], _FIBRES[kind]) for kind in Kind], np.float32)[kinds]
         tissue = ndimage.gaussian_filter((kinds != Kind.GLASS).astype(np.float32), 0.8)
         fields = [ground[..., 0], ground[..., 1] * patches, ground[..., 2] * patches**2, tissue, *self._wave / self.mpp]
-        texture = fibre_texture(self.rng, self._angle, self.mpp)
-        grain = smooth_noise(self.rng, texture.shape, 14.0, self.mpp)
+        texture = fibre_texture(self.rng, self._angle, self.mpp).ravel()
+        grain = smooth_noise(self.rng, (TEXTURE_PX, TEXTURE_PX), 14.0, self.mpp)
+        grain = np.tile(grain, (1, self.shape[1] // TEXTURE_PX + 1))[:, : self.shape[1]]
         cols = np.arange(self.shape[1])
-        wide = [enlarged(field.T, cols, self.mpp).T for field in fields]
+        spans = [cols[start : start + _BAND_PX] for start in range(0, len(cols), _BAND_PX)]
+        wide = [np.concatenate([enlarged(field.T, span, self.mpp) for span in spans]).T.copy() for field in fields]
         for start in range(0, self.shape[0], _BAND_PX):
             rows = np.arange(start, min(start + _BAND_PX, self.shape[0]))
             h, e, fibres, tissue, d_row, d_col = (enlarged(field, rows, self.mpp) for field in wide)
             d_row += rows[:, None]
             d_col += cols
-            bent = texture[d_row.astype(np.int32) % TEXTURE_PX, d_col.astype(np.int32) % TEXTURE_PX]
-            rough = grain[rows[:, None] % TEXTURE_PX, cols % TEXTURE_PX]
+            # A power of two, so that the texture repeats by a mask of bits.
+            at = (d_row.astype(np.int32) & TEXTURE_PX - 1) * TEXTURE_PX + (d_col.astype(np.int32) & TEXTURE_PX - 1)
+            rough = grain[start % TEXTURE_PX :][: len(rows)]
             inside = tissue + 0.12 * rough > 0.5
-            self.eosin[rows] = np.where(inside, np.maximum(e + fibres * bent, 0.01), 0.0)
-            self.hematoxylin[rows] = np.where(inside, h * (1 + 0.3 * rough) + 0.02 * fibres, 0.0)
+            self.eosin[rows] = np.maximum(e + fibres * texture.take(at), 0.01) * inside
+            self.hematoxylin[rows] = (h * (1 + 0.3 * rough) + 0.02 * fibres) * inside
 
     def lay_adipose(self) -> None:
         """Lay fat cells: polygons of nothing between thin walls."""

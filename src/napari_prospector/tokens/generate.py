@@ -20,14 +20,18 @@ import numpy.typing as npt
 
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.arrangement import Kind, arrange
-from napari_prospector.tokens.brushes import COARSE_UM
+from napari_prospector.tokens.brushes import COARSE_UM, smooth_noise
 from napari_prospector.tokens.drawing import draw_stain, render
 from napari_prospector.tokens.pyramid import MadeSlide, write_cohort_table, write_pyramid, write_truth
 
-__all__ = ["CohortProgress", "DrawnSlide", "draw_slide", "generate_cohort"]
+__all__ = ["CohortProgress", "DrawnSlide", "draw_bands", "draw_slide", "generate_cohort"]
 
 _MIN_SIDE_UM = 1500.0
 _MPP_RANGE = (0.25, 4.0)
+
+_BLOCK_PX = 1024
+_BAND_PX = 256
+_TISSUE_SHARE = 0.65
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -65,7 +69,7 @@ class CohortProgress:
 
 
 def draw_slide(
-    seed: int, tumour: bool, shape: tuple[int, int] = (3584, 3584), mpp: float = 1.0, stain_seed: int | None = None
+    seed: int, tumour: bool, shape: tuple[int, int] = (3136, 3136), mpp: float = 1.0, stain_seed: int | None = None
 ) -> DrawnSlide:
     """Draw a slide.
 
@@ -102,8 +106,8 @@ def draw_slide(
     """
     _check_request(seed, shape, mpp)
     plan, truth = arrange(seed, tumour, (shape[0] * mpp, shape[1] * mpp))
-    stain = draw_stain(np.random.default_rng((seed if stain_seed is None else stain_seed, 1)))
-    image = render(plan, stain, np.random.default_rng((seed, 2, int(tumour))), shape, mpp)
+    stain = draw_stain(np.random.default_rng((seed if stain_seed is None else stain_seed, 3)))
+    image = render(plan, stain, np.random.default_rng((seed, 4, int(tumour))), shape, mpp)
     n_tissue = np.count_nonzero(plan.kinds)
     shares = {
         kind.name.lower(): float(np.count_nonzero(plan.kinds == kind) / n_tissue) for kind in Kind if kind != Kind.GLASS
@@ -111,12 +115,52 @@ def draw_slide(
     return DrawnSlide(image=image, truth=_fitted(truth, shape, mpp), mpp=mpp, shares=shares)
 
 
+def draw_bands(seed: int, shape: tuple[int, int], mpp: float = 0.5) -> Iterator[npt.NDArray[np.uint8]]:
+    """Draw a slide of any size, band by band: what `write_pyramid` takes where a slide is larger than memory.
+
+    A patchwork for trials of size, without truth: squares of 1,024 px cut anywhere from one drawn slide, mirrored,
+    turned and each stained a little darker or paler, so that no two are alike. About two thirds of the squares hold
+    tissue.
+
+    Parameters
+    ----------
+    seed
+        Decides everything; not negative.
+    shape
+        (rows, cols), px.
+    mpp
+        µm per px, 0.25 to 4.
+
+    Yields
+    ------
+    npt.NDArray[np.uint8]
+        (up to 256, cols, 3), from top to bottom.
+
+    Examples
+    --------
+    >>> [len(band) for band in draw_bands(seed=1, shape=(1500, 2000), mpp=2.0)]
+    [256, 256, 256, 256, 256, 220]
+    """
+    side = max(3 * _BLOCK_PX, int(np.ceil(_MIN_SIDE_UM / mpp)))
+    source = draw_slide(seed, True, (side, side), mpp).image[side // 6 : -side // 6, side // 6 : -side // 6]
+    rng = np.random.default_rng((seed, 5))
+    grid = (-(-shape[0] // _BLOCK_PX), -(-shape[1] // _BLOCK_PX))
+    lie = smooth_noise(rng, grid, 8.0 * max(grid)) if max(grid) > 1 else np.zeros(grid, np.float32)
+    tissue = lie >= np.quantile(lie, 1 - _TISSUE_SHARE)
+    for index, holds in enumerate(tissue):
+        band = np.full((_BLOCK_PX, grid[1] * _BLOCK_PX, 3), 244, np.uint8)
+        for col in np.flatnonzero(holds):
+            band[:, col * _BLOCK_PX : (col + 1) * _BLOCK_PX] = _patch(source, rng)
+        band = band[: shape[0] - index * _BLOCK_PX, : shape[1]]
+        yield from (band[start : start + _BAND_PX] for start in range(0, len(band), _BAND_PX))
+
+
 def generate_cohort(
     folder: str | os.PathLike[str],
     n_slides: int = 24,
     seed: int = 0,
     *,
-    shape: tuple[int, int] = (3584, 3584),
+    shape: tuple[int, int] = (3136, 3136),
     mpp: float = 1.0,
     test_share: float = 1 / 3,
 ) -> Iterator[CohortProgress]:
@@ -137,7 +181,7 @@ def generate_cohort(
     shape
         (rows, cols) of each slide, px.
     mpp
-        µm per px. At 1.0 a token of 112 px sees about one gland.
+        µm per px. At 1.0, tokens of 112 px see about a gland each, and a slide of the default shape holds 28 × 28.
     test_share
         Part of the patients that is kept for the test, within 0 and 1; at least one on either side.
 
@@ -178,6 +222,16 @@ def generate_cohort(
         rows.append(row)
         yield CohortProgress(done=index + 1, total=n_slides, path=root / row.path)
     write_cohort_table(root / "cohort.csv", rows)
+
+
+def _patch(source: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Return a square of the source, cut anywhere, turned, mirrored, darker or paler."""
+    row, col = (int(rng.integers(size - _BLOCK_PX + 1)) for size in source.shape[:2])
+    square = source[row : row + _BLOCK_PX, col : col + _BLOCK_PX]
+    square = np.rot90(square, int(rng.integers(4)))[:: int(rng.choice([-1, 1]))]
+    # Optical density changes by up to a sixth; glass stays glass.
+    levels = 244.0 * (np.arange(256) / 244.0) ** rng.uniform(0.85, 1.17)
+    return levels.clip(0, 255).astype(np.uint8).take(square)
 
 
 def _fitted(truth: BoolArray, shape: tuple[int, int], mpp: float) -> BoolArray:

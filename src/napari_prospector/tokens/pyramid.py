@@ -72,15 +72,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(target)
+        try:
+            yield partial
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
     except StorageError:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(f"{target} cannot be written: {reason}. Free some space or name another folder.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_pyramid(
