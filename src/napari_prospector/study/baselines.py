@@ -150,7 +150,8 @@ class MeanPooledLogistic:
     @property
     def name(self) -> str:
         """What a table calls the method."""
-        return "mean-pooled logistic" + (f", averaged over {self.hops} hops" if self.hops else "")
+        rounds = f" {self.hops} times" if self.hops > 1 else ""
+        return "mean-pooled logistic" + (f", averaged over neighbours{rounds}" if self.hops else "")
 
     def fit(
         self, graphs: Sequence[TokenGraph], labels: Sequence[Hashable], groups: Sequence[Hashable] | None = None

@@ -42,6 +42,8 @@ from napari_prospector.tokens.pyramid import atomic_path
 
 __all__ = ["Evaluation", "EvaluationRow", "HeadMap", "evaluate"]
 
+_FEW_GROUPS = 10
+
 
 @dataclass(frozen=True)
 class HeadMap:
@@ -150,9 +152,10 @@ class Evaluation:
     def basis(self) -> str:
         """Say in a sentence what the figures rest on."""
         found = self.localization
+        few = " So few groups make the intervals too narrow." if found.n_groups < _FEW_GROUPS else ""
         return (
             f"Means over {found.n_counted} data of {self.target!r} with a known region, from {found.n_groups} groups,"
-            f" out of {len(self.names)} data; {self.level:.0%} bootstrap intervals over groups."
+            f" out of {len(self.names)} data; {self.level:.0%} bootstrap intervals over groups.{few}"
         )
 
     def summary(self) -> list[dict[str, str]]:
