@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from napari_prospector.cli.console import json_option, print_table, stage_bars, tell
+from napari_prospector.cli.console import json_option, print_table, progress_bar, stage_bars, tell
 from napari_prospector.cli.embedding import encoder_words
 from napari_prospector.cli.fit import complete_tokens, tokens_folder
 from napari_prospector.errors import InvalidInputError
@@ -125,13 +126,48 @@ def show_evaluation(found: Evaluation, files: list[Path], as_json: bool) -> None
 
 
 def write_cohort_report(
-    out: Path, head: ProspectorHead, table: Cohort, folder: Path, found: Evaluation, *, pictures: int, quiet: bool
+    out: Path,
+    head: ProspectorHead,
+    table: Cohort,
+    folder: Path,
+    found: Evaluation,
+    *,
+    pictures: int,
+    quiet: bool,
+    steps: Sequence[str] = (),
+    commands: Sequence[str] = (),
 ) -> Path:
-    """Draw pictures of test slides and write the HTML report beside the tables."""
-    from napari_prospector.study.report import write_report
+    """Draw pictures of test slides, those of the target first, and write the HTML report beside the tables."""
+    from napari_prospector.study.figures import draw_token_grid
+    from napari_prospector.study.report import ReportPicture, write_report
+    from napari_prospector.study.truths import cohort_truths
+    from napari_prospector.tokens.store import TokenGrid
 
-    with stage_bars(quiet) as report:
-        return write_report(out, head, table, folder, found, most_pictures=pictures, report=report)
+    test = table.split("test")
+    stores = test.store_paths(folder)
+    truths = cohort_truths(test, [TokenGrid.open(store) for store in stores], str(head.target_))
+    # three of the target to one of the rest: both what it finds and what it leaves alone
+    found_first = sorted(range(len(test)), key=lambda i: test.labels[i] != str(head.target_))
+    n_target = test.labels.count(str(head.target_))
+    shown = found_first[: pictures - pictures // 4] + found_first[n_target : n_target + pictures // 4]
+    drawn = []
+    with progress_bar(quiet) as progress:
+        for i in progress.track(sorted(set(shown)), description="draw pictures"):
+            row, path = test.rows[i], out / "pictures" / f"{test.names[i]}.png"
+            slide = None if row.is_tokens else row.path
+            draw_token_grid(path, head, stores[i], slide, slide_mpp=row.mpp, truth=truths[i], label=row.label)
+            drawn.append(ReportPicture(path, f"{test.names[i]}, labelled {row.label}"))
+    title = f"Finding {head.target_} on {len(test)} slides"
+    return write_report(
+        out / "report.html",
+        title=title,
+        head=head,
+        evaluation=found,
+        cohort=table,
+        pictures=drawn,
+        steps=steps,
+        commands=commands,
+    )
 
 
 def _fitted_baselines(train: Cohort, folder: Path, target: str) -> dict[str, Method]:

@@ -162,51 +162,17 @@ def _draw(
     head: ProspectorHead, slide: Path, store: Path, out: Path, map_name: str, target: Any, slide_mpp: float | None
 ) -> dict[str, Any]:
     """Write all files of one slide."""
-    import numpy as np
-
-    from napari_prospector.study.exchange import on_grid, write_map, write_token_table
+    from napari_prospector.study.exchange import write_slide_map
     from napari_prospector.study.figures import draw_token_grid
-    from napari_prospector.tokens.store import TokenGrid
 
-    with TokenGrid.open(store) as grid:
-        head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
-        graph, mask, geometry = grid.graph(), grid.mask, grid.geometry
-        scores, concepts = head.prospect(graph, map_name, target), head.concepts(graph)
-        shown = str(head.target_ if target is None else target)
-        name = Path(str(grid.attrs["slide_name"])).stem if store == slide else slide.stem
-        provenance = {
-            "map": map_name,
-            "looks for": shown,
-            "slide": str(grid.attrs["slide_name"]),
-            "encoder": grid.card["name"],
-        }
-        files = [
-            write_map(
-                out / f"{name}.{map_name}.ome.tif",
-                on_grid(scores, mask, np.nan).astype(np.float32),
-                geometry,
-                f"{map_name} for {shown}",
-                provenance,
-            ),
-            write_map(
-                out / f"{name}.concepts.ome.tif",
-                on_grid(concepts + 1, mask, 0).astype(np.uint16),
-                geometry,
-                "concepts",
-                provenance,
-            ),
-            write_token_table(out / f"{name}.{map_name}.csv", mask, geometry, {map_name: scores, "concept": concepts}),
-        ]
-    picture = out / f"{name}.{map_name}.png"
-    draw_token_grid(
-        picture, head, store, None if store == slide else slide, map_name=map_name, target=target, slide_mpp=slide_mpp
-    )
+    written = write_slide_map(out, head, store, map_name, target)
+    picture = out / f"{written.name}.{map_name}.png"
+    own_slide = None if store == slide else slide
+    draw_token_grid(picture, head, store, own_slide, map_name=map_name, target=target, slide_mpp=slide_mpp)
     return {
         "slide": slide.name,
         "map": map_name,
-        "target": shown,
-        "probability": float(
-            head.predict_proba([graph])[0, head.classes_.tolist().index(head.target_ if target is None else target)]
-        ),
-        "files": [str(path) for path in (*files, picture)],
+        "target": written.target,
+        "probability": written.probability,
+        "files": [str(path) for path in (*written.files, picture)],
     }

@@ -4,18 +4,92 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_prospector.core.head import ProspectorHead
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.pyramid import atomic_path
+from napari_prospector.tokens.store import TokenGrid
 
-__all__ = ["on_grid", "write_map", "write_token_table"]
+__all__ = ["SlideMap", "on_grid", "write_map", "write_slide_map", "write_token_table"]
+
+
+@dataclass(frozen=True)
+class SlideMap:
+    """What was written of one slide.
+
+    Attributes
+    ----------
+    name
+        Of the slide, without extension.
+    target
+        The class that the map looks for.
+    probability
+        Of that class, for the whole slide.
+    files
+        Scores, concepts, table.
+    """
+
+    name: str
+    target: str
+    probability: float
+    files: tuple[Path, ...]
+
+
+def write_slide_map(
+    folder: str | os.PathLike[str],
+    head: ProspectorHead,
+    store: str | os.PathLike[str],
+    map_name: str = "evidence",
+    target: Hashable | None = None,
+) -> SlideMap:
+    """Apply a head to a token grid and write its map: scores and concepts as OME-TIFF, and a table of tokens.
+
+    Parameters
+    ----------
+    folder
+        Where ``NAME.MAP.ome.tif``, ``NAME.concepts.ome.tif`` and ``NAME.MAP.csv`` go.
+    head
+        Fitted on the grid's encoder.
+    store
+        Token grid, finished.
+    map_name, target
+        As in `ProspectorHead.prospect`.
+
+    Raises
+    ------
+    MismatchError
+        If the head was fitted on another encoder, weights or tile size.
+    StorageError
+        If a file cannot be written; each is there whole or not at all.
+    """
+    out, looked_for = Path(folder), head.target_ if target is None else target
+    with TokenGrid.open(store) as grid:
+        head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
+        graph, mask, geometry, slide_name = grid.graph(), grid.mask, grid.geometry, str(grid.attrs["slide_name"])
+    scores, concepts = head.prospect(graph, map_name, target), head.concepts(graph)
+    name, shown = Path(slide_name).stem, str(looked_for)
+    encoder = head.card_.get("encoder") or {}
+    provenance = {"map": map_name, "looks for": shown, "slide": slide_name, "encoder": str(encoder.get("name", ""))}
+    layers: dict[str, tuple[NDArray[Any], str]] = {
+        map_name: (on_grid(scores, mask, np.nan).astype(np.float32), f"{map_name} for {shown}"),
+        "concepts": (on_grid(concepts + 1, mask, 0).astype(np.uint16), "concepts"),
+    }
+    files = [
+        write_map(out / f"{name}.{layer}.ome.tif", image, geometry, title, provenance)
+        for layer, (image, title) in layers.items()
+    ]
+    table = out / f"{name}.{map_name}.csv"
+    files.append(write_token_table(table, mask, geometry, {map_name: scores, "concept": concepts}))
+    probability = head.predict_proba([graph])[0, head.classes_.tolist().index(looked_for)]
+    return SlideMap(name, shown, float(probability), tuple(files))
 
 
 def on_grid(values: ArrayLike, mask: NDArray[np.bool_], fill: float) -> NDArray[Any]:
