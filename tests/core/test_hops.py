@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -335,7 +336,7 @@ def test_the_number_of_threads_changes_nothing(make: Any) -> None:
 
 
 def test_a_small_graph_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbourhood, "ThreadPoolExecutor", None)
+    monkeypatch.setattr(neighbourhood, "_helpers", None)
     graph = lattice((67, 73), 1.0, seed=1)
     count(graph, drawn(graph, CONCEPTS), CONCEPTS, 4, n_threads=5)
 
@@ -352,6 +353,36 @@ def test_several_threads_may_call_at_once() -> None:
 
     with ThreadPoolExecutor(5) as pool:
         assert list(pool.map(call, range(5))) == [expected] * 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_the_child_of_a_fork_counts_with_threads_of_its_own() -> None:
+    graph = lattice((151, 157), 0.9, seed=37)
+    concepts = drawn(graph, CONCEPTS)
+    expected = count(graph, concepts, CONCEPTS, 2, n_threads=3).tolist()
+    child = os.fork()
+    if child == 0:
+        same = False
+        try:
+            same = count(graph, concepts, CONCEPTS, 2, n_threads=3).tolist() == expected
+        finally:
+            os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_an_error_in_a_helping_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            started.set()
+            raise MemoryError
+        started.wait(timeout=60)
+
+    started = threading.Event()
+    monkeypatch.setattr(hops, "slide_boxes", fail)
+    graph = lattice((151, 157), 0.9, seed=41)
+    with pytest.raises(MemoryError):
+        count(graph, drawn(graph, CONCEPTS), CONCEPTS, 2, n_threads=2)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint64, ">i4"])

@@ -17,35 +17,47 @@ if TYPE_CHECKING:
 __all__ = ["chain_adjacency", "edge_adjacency", "lattice_adjacency", "transposed"]
 
 
-@njit(nogil=True, cache=True)
 def lattice_adjacency(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """8-neighbour lattice over the True cells of mask (rows, cols), numbered row by row: (indptr, indices)."""
+    touching = (
+        (mask[:, 1:], mask[:, :-1]),
+        (mask[1:], mask[:-1]),
+        (mask[1:, 1:], mask[:-1, :-1]),
+        (mask[1:, :-1], mask[:-1, 1:]),
+    )
+    n_edges = sum(int(np.count_nonzero(one & other)) for one, other in touching)
+    indptr, indices = _join_cells(mask, int(np.count_nonzero(mask)), 2 * n_edges)
+    return indptr, indices
+
+
+@njit(nogil=True, cache=True)
+def _join_cells(mask: NDArray[np.bool_], n_tokens: int, n_directed: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Fill the adjacency of a lattice whose size is known."""
     rows, cols = mask.shape
     number = np.full((3, cols + 2), -1, np.int32)  # tokens of the rows above, here and below, with a border
-    n_tokens = mask.sum()
     indptr = np.zeros(n_tokens + 1, np.int64)
-    indices = np.empty(8 * n_tokens, np.int32)
-    n_numbered = n_edges = token = 0
+    # Every neighbour is written and only those that exist are kept: there is no branch to mispredict at holes.
+    indices = np.empty(n_directed + 1, np.int32)
+    edge = n_numbered = token = 0
     for below in range(rows + 1):
-        line = number[below % 3]
-        line[:] = -1
+        number[below % 3] = -1
         if below < rows:
             for col in range(cols):
                 if mask[below, col]:
-                    line[col + 1] = n_numbered
+                    number[below % 3, col + 1] = n_numbered
                     n_numbered += 1
-        for col in range(cols if below > 0 else 0):
-            if not mask[below - 1, col]:
-                continue
-            for row in range(below - 2, below + 1):
-                for near in range(col, col + 3):
-                    other = number[row % 3, near]
-                    if other >= 0 and other != token:
-                        indices[n_edges] = other
-                        n_edges += 1
-            token += 1
-            indptr[token] = n_edges
-    return indptr, indices[:n_edges].copy()
+        if below == 0:
+            continue
+        for col in range(cols):
+            if mask[below - 1, col]:
+                for row in range(below - 2, below + 1):
+                    line = number[row % 3]
+                    for near in range(col, col + 3):
+                        indices[edge] = line[near]
+                        edge += line[near] >= 0 and line[near] != token
+                token += 1
+                indptr[token] = edge
+    return indptr, indices[:n_directed]
 
 
 @njit(nogil=True, cache=True)

@@ -90,11 +90,14 @@ def checked_embeddings(
 def _refuse_unfinite(name: str, rows: NDArray[np.floating[Any]]) -> None:
     """Refuse NaN and inf, saying how many rows hold them and which is the first."""
     step = max(1, _BLOCK_VALUES // rows.shape[1])
-    bad = [~np.isfinite(rows[start : start + step]).all(axis=1) for start in range(0, len(rows), step)]
-    broken = np.concatenate([start * step + np.flatnonzero(block) for start, block in enumerate(bad)])
-    if broken.size:
+    broken: list[int] = []
+    for start in range(0, len(rows), step):
+        finite = np.isfinite(rows[start : start + step])
+        if not finite.all():
+            broken.extend((start + np.flatnonzero(~finite.all(axis=1))).tolist())
+    if broken:
         raise InvalidInputError(
-            f"{name} must be finite; {broken.size} of {len(rows)} tokens hold NaN or infinity, the first is token "
+            f"{name} must be finite; {len(broken)} of {len(rows)} tokens hold NaN or infinity, the first is token "
             f"{broken[0]}. Leave these tokens out, or make their {name} again."
         )
 

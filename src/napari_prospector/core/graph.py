@@ -211,9 +211,12 @@ def grid_graph(mask: ArrayLike, embeddings: ArrayLike, positions: ArrayLike | No
     """
     cells = checked_mask(mask)
     checked = checked_embeddings(embeddings, int(cells.sum()), "the True cells of mask")
-    places = np.argwhere(cells) if positions is None else positions
+    if positions is None:
+        places = np.argwhere(cells).astype(np.float64)
+    else:
+        places = checked_positions(positions, len(checked))
     own = cells.copy()  # the caller may go on drawing in the mask
-    return TokenGraph._sound(checked, checked_positions(places, len(checked)), adjacency.lattice_adjacency(own), own)
+    return TokenGraph._sound(checked, places, adjacency.lattice_adjacency(own), own)
 
 
 def radius_graph(coords: ArrayLike, cutoff: float, embeddings: ArrayLike) -> TokenGraph:

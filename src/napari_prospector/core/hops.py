@@ -71,7 +71,7 @@ class _Tile(NamedTuple):
     words: NDArray[np.uint64]  # (height + 2 radius + GROUP, span) which of the 64 have a token b columns further
     columns: NDArray[np.int32]  # (width + 2 radius, n_slots) histogram of the `span` cells of a column
     histogram: NDArray[np.int32]  # (64, n_slots)
-    members: NDArray[np.int64]  # (64,) tokens of the row, -1 for none
+    members: NDArray[np.int32]  # (64,) tokens of the row, -1 for none
     lost: NDArray[np.uint64]  # (span, span * GROUP) per offset and row: whose box holds a token out of reach there
     reach: NDArray[np.uint64]  # (span + 2, (span + 2) * GROUP) per offset and row: who has come so far
     spread: NDArray[np.uint64]  # as reach
@@ -287,7 +287,7 @@ def _new_tile(height: Any, width: Any, radius: Any, n_slots: Any) -> Any:
         words=np.zeros((height + span - 1 + GROUP, span), np.uint64),
         columns=np.empty((width + span - 1, n_slots), np.int32),
         histogram=np.empty((WORD, n_slots), np.int32),
-        members=np.empty(WORD, np.int64),
+        members=np.empty(WORD, np.int32),
         lost=np.empty((span, span * GROUP), np.uint64),
         reach=np.empty((span + 2, (span + 2) * GROUP), np.uint64),
         spread=np.empty((span + 2, (span + 2) * GROUP), np.uint64),
@@ -377,8 +377,10 @@ def _slide(tile: Any, n_cols: Any, span: Any) -> None:
         for slot in range(histogram.shape[1]):
             histogram[0, slot] += columns[b, slot]
     for lane in range(1, n_cols):
-        for slot in range(histogram.shape[1]):
-            histogram[lane, slot] = histogram[lane - 1, slot] + columns[lane + span - 1, slot] - columns[lane - 1, slot]
+        before, here = histogram[lane - 1], histogram[lane]
+        enters, leaves = columns[lane + span - 1], columns[lane - 1]
+        for slot in range(here.size):
+            here[slot] = before[slot] + enters[slot] - leaves[slot]
 
 
 @njit(nogil=True, cache=True)

@@ -6,7 +6,10 @@ integers are folded into features. Public under `napari_prospector.core.graph`.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, SupportsIndex
 
 import numba
@@ -262,16 +265,26 @@ def _spent(
     threads = _default_threads() if n_threads is None else checked_whole("n_threads", n_threads, 1)
     spend, n_units, least_tokens = _plan(graph, concepts, min(radius, graph.n_tokens))  # no path is longer
 
-    def strip(first: int, last: int) -> hops.Wanted:
-        wanted = make_wanted()
-        spend(first, last, wanted)
-        return wanted
+    bounds = [0, n_units]
+    if threads > 1 and graph.n_tokens >= least_tokens:
+        bounds = np.linspace(0, n_units, min(n_units, threads * _STRIPS_PER_THREAD) + 1).astype(int).tolist()
+    waiting = list(pairwise(bounds))
 
-    if threads == 1 or graph.n_tokens < least_tokens:
-        return [strip(0, n_units)]
-    bounds = np.linspace(0, n_units, min(n_units, threads * _STRIPS_PER_THREAD) + 1).astype(int).tolist()
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(strip, bounds[:-1], bounds[1:]))
+    def work() -> list[hops.Wanted]:
+        done = []
+        while waiting:
+            try:
+                first, last = waiting.pop()
+            except IndexError:  # another thread took the last one
+                break
+            done.append(make_wanted())
+            spend(first, last, done[-1])
+        return done
+
+    shared = [_helpers().submit(work) for _ in range(min(threads, len(waiting)) - 1)]
+    done = work()
+    # A helper that the system has not let run by now would find no strip left.
+    return done + [wanted for one in shared if not one.cancel() for wanted in one.result()]
 
 
 def _plan(
@@ -297,6 +310,17 @@ def _plan(
         hops.slide_boxes(graph.mask, ranks, height, width, unsigned, radius, first, last, wanted)
 
     return slide, -(-graph.mask.shape[0] // height) * ranks.shape[1], _LEAST_SLID
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """Threads that help the calling one; kept, since starting one takes as long as 5,000 tokens."""
+    return ThreadPoolExecutor(_default_threads(), thread_name_prefix="prospector-hops")
+
+
+# The child of a fork has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
 
 
 def _default_threads() -> int:
