@@ -23,7 +23,7 @@ from napari_prospector._napari.job import (
     prospect,
     run_job,
 )
-from napari_prospector._napari.request import ProspectJob, Refusal
+from napari_prospector._napari.request import ProspectJob, Refusal, other_tokens_paths
 from napari_prospector.core.head import load_head
 from napari_prospector.errors import MismatchError
 from napari_prospector.tokens.encoders import cards
@@ -38,7 +38,7 @@ def job(slide_file: Path, head_file: Path) -> ProspectJob:
         layer="case7",
         slide=slide_file,
         mpp=None,
-        tokens=slide_file.with_name("case7.stain-texture.tokens.zarr"),
+        tokens=slide_file.with_name("case7.tif.stain-texture.tokens.zarr"),
         head=load_head(head_file),
         head_name=head_file.name,
         map="evidence",
@@ -67,8 +67,9 @@ def test_a_job_embeds_and_finds_the_planted_square(job: ProspectJob, planted: An
     np.testing.assert_array_equal(result.concepts < 0, np.isnan(result.scores))
     assert np.isnan(result.scores[0, 0])
     assert set(result.probabilities) == {"normal", "tumour"}
-    assert "case7: normal" in result.verdict()
+    assert result.verdict().startswith("case7: ")
     assert "not calibrated" in result.verdict()
+    assert result.target == "tumour"
     embedding = [step for step in seen if step.total]
     assert embedding[0].done == 0
     assert embedding[-1].done == embedding[-1].total == int((result.concepts >= 0).sum())
@@ -76,11 +77,38 @@ def test_a_job_embeds_and_finds_the_planted_square(job: ProspectJob, planted: An
 
 def test_a_finished_grid_is_used_as_it_is(job: ProspectJob, monkeypatch: pytest.MonkeyPatch) -> None:
     _, first = finish(prospect(job))
-    monkeypatch.setattr(job_module, "_load_encoder", lambda _: pytest.fail("the encoder was loaded"))
+    monkeypatch.setattr(job_module, "_load_encoder", lambda *_: pytest.fail("the encoder was loaded"))
     seen, second = finish(prospect(job))
     assert not any(step.total for step in seen)
     np.testing.assert_array_equal(first.scores, second.scores)
     np.testing.assert_array_equal(finish(prospect(replace(job, slide=None)))[1].scores, first.scores)
+
+
+def test_tokens_that_the_command_line_made_are_found(
+    job: ProspectJob, planted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert job.slide is not None
+    elsewhere = other_tokens_paths(job.slide)
+    finish(prospect(replace(job, tokens=elsewhere[2])))
+    damaged, foreign = elsewhere[0], elsewhere[1]
+    damaged.mkdir()
+    other = planted.write(job.slide.with_name("case8.tif"), planted=False)
+    finish(prospect(replace(job, slide=other, tokens=foreign)))
+    monkeypatch.setattr(job_module, "_load_encoder", lambda *_: pytest.fail("the encoder was loaded"))
+    _, result = finish(prospect(replace(job, also_look_in=elsewhere)))
+    assert np.nanmax(result.scores) > 0
+    assert not job.tokens.exists()
+
+
+def test_a_grid_goes_on_with_the_pixel_size_that_it_was_begun_with(job: ProspectJob) -> None:
+    steps = prospect(job)
+    while next(steps).total == 0:
+        pass
+    steps.close()
+    job.head.card_["encoder"]["mpp"] = 1.000003  # a head keeps it after rounding to whole level-0 pixels
+    _, result = finish(prospect(job))
+    assert TokenGrid.open(job.tokens).card["mpp"] == 1.0
+    assert np.nanmax(result.scores) > 0
 
 
 def test_the_map_for_the_other_class_is_the_negative(job: ProspectJob) -> None:
@@ -172,7 +200,7 @@ def test_a_slide_without_tissue_says_so_and_leaves_nothing(job: ProspectJob, pla
 
 
 def test_a_bug_is_kept_with_its_traceback(job: ProspectJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: Any) -> None:
+    def broken(*_: Any) -> None:
         raise RuntimeError("a bug of the encoder")
 
     monkeypatch.setattr(job_module, "_load_encoder", broken)

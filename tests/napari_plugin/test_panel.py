@@ -37,7 +37,7 @@ class SlowEncoder:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = SlowEncoder()
-    monkeypatch.setattr(job_module, "_load_encoder", lambda _: encoder)
+    monkeypatch.setattr(job_module, "_load_encoder", lambda *_: encoder)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_panel_says_what_is_missing(viewer: Any, slide_file: Path, head_file
     qtbot.waitUntil(panel.run_button.isEnabled, timeout=LONG_MS)
     assert panel.status.text() == ""
     assert panel.form.target.currentText() == "tumour"
-    assert panel.form.tokens.edit.placeholderText() == "case7.stain-texture.tokens.zarr"
+    assert panel.form.tokens.edit.placeholderText() == "case7.tif.stain-texture.tokens.zarr"
 
 
 def test_from_slide_to_map(viewer: Any, panel: ProspectPanel, planted: Any, qtbot: Any, said: list[Any]) -> None:
@@ -143,7 +143,7 @@ def test_cancel_takes_effect_within_two_seconds_and_the_job_goes_on_later(
     assert time.perf_counter() - pressed < 2
     assert "Stopped" in panel.status.text()
     assert names(viewer) == ["case7"]
-    grid = TokenGrid.open(slide_file.with_name("case7.stain-texture.tokens.zarr"))
+    grid = TokenGrid.open(slide_file.with_name("case7.tif.stain-texture.tokens.zarr"))
     assert not grid.is_complete
     # no writer holds the store any more
     TokenGrid.open(grid.path, "r+").close()
@@ -164,7 +164,7 @@ def test_removing_the_slide_while_its_job_runs_stops_the_job(
     assert panel.status.text() == "The slide was removed, so its job stopped. What was embedded is kept."
     assert not panel.run_button.isEnabled()
     assert not said
-    TokenGrid.open(slide_file.with_name("case7.stain-texture.tokens.zarr"), "r+").close()
+    TokenGrid.open(slide_file.with_name("case7.tif.stain-texture.tokens.zarr"), "r+").close()
 
 
 @pytest.mark.usefixtures("slow")
@@ -236,7 +236,7 @@ def test_a_file_that_is_no_head_is_refused_in_a_sentence(panel: ProspectPanel, t
 def test_a_bug_keeps_its_traceback_and_frees_the_panel(
     panel: ProspectPanel, qtbot: Any, said: list[Any], bug: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: Any) -> None:
+    def broken(*_: Any) -> None:
         raise bug
 
     monkeypatch.setattr(job_module, "_load_encoder", broken)
@@ -285,9 +285,9 @@ def test_a_token_grid_can_be_prospected_without_its_slide(
     finish(panel, qtbot)
     slide_file.unlink()
     viewer.layers.clear()
-    viewer.open(str(slide_file.with_name("case7.stain-texture.tokens.zarr")), plugin=OURS)
+    viewer.open(str(slide_file.with_name("case7.tif.stain-texture.tokens.zarr")), plugin=OURS)
     panel.run_button.click()
     finish(panel, qtbot)
-    drawn = viewer.layers["case7.stain-texture · evidence"]
+    drawn = viewer.layers["case7.tif.stain-texture · evidence"]
     world = drawn.data_to_world(np.array([place.start for place in planted.tokens]) - 0.5)
     assert world == pytest.approx([(place.start - 0.5) * planted.mpp for place in planted.pixels])

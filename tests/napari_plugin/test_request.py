@@ -49,6 +49,14 @@ def test_a_complete_request_becomes_a_job() -> None:
     assert isinstance(job, ProspectJob)
     assert (job.slide, job.tokens, job.map, job.target) == (ASKED.path, Path("/t/x.tokens.zarr"), "decision", "tumour")
     assert job.head is KNOWN.head
+    assert job.also_look_in == ()
+
+
+def test_tokens_of_the_command_line_are_looked_for_unless_a_folder_is_named() -> None:
+    job = plan(ASKED, KNOWN)
+    assert isinstance(job, ProspectJob)
+    assert Path("/slides/tokens/case7.svs.tokens.zarr") in job.also_look_in
+    assert Path("/tokens/case7.svs.tokens.zarr") in job.also_look_in
 
 
 def test_a_token_grid_is_its_own_store_and_needs_no_pixel_size() -> None:
@@ -81,8 +89,10 @@ def test_what_is_missing_is_said_in_a_sentence(asked: dict[str, Any], known: dic
 
 def test_tokens_lie_beside_the_slide_and_name_their_encoder(tmp_path: Path) -> None:
     slide = tmp_path / "case7.svs"
-    assert default_tokens_path(slide, {"name": "hf-hub:org/model"}) == tmp_path / "case7.hf-hub-org-model.tokens.zarr"
-    assert default_tokens_path(slide, {}) == tmp_path / "case7.tokens.zarr"
+    assert (
+        default_tokens_path(slide, {"name": "hf-hub:org/model"}) == tmp_path / "case7.svs.hf-hub-org-model.tokens.zarr"
+    )
+    assert default_tokens_path(slide, {}) == tmp_path / "case7.svs.tokens.zarr"
 
 
 def test_tokens_of_a_slide_in_a_locked_folder_go_to_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +100,7 @@ def test_tokens_of_a_slide_in_a_locked_folder_go_to_the_cache(tmp_path: Path, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     one, two = (default_tokens_path(tmp_path / folder / "case7.svs", {"name": "fake"}) for folder in "ab")
     assert one != two
-    assert one.name == two.name == "case7.fake.tokens.zarr"
+    assert one.name == two.name == "case7.svs.fake.tokens.zarr"
     assert one.is_relative_to(cache_folder())
 
 
@@ -98,7 +108,7 @@ def test_tokens_that_are_there_are_used_even_in_a_locked_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    (tmp_path / "case7.fake.tokens.zarr").mkdir()
+    (tmp_path / "case7.svs.fake.tokens.zarr").mkdir()
     assert default_tokens_path(tmp_path / "case7.svs", {"name": "fake"}).parent == tmp_path
 
 

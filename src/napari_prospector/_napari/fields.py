@@ -96,7 +96,7 @@ class PathField(QWidget):
 
 
 class ColorBar(QWidget):
-    """The colours of a map over a chequered ground, with the score at either end.
+    """The colours of a map as they look on pale tissue, with the score at either end.
 
     Parameters
     ----------
@@ -106,13 +106,13 @@ class ColorBar(QWidget):
 
     def __init__(self, colors: NDArray[np.float64]) -> None:
         super().__init__()
-        self._colors, self._limit, self._ends = colors, 1.0, ("against", "for")
+        self._colors, self._texts = colors, ("", "", "")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def set_scale(self, limit: float, against: str, speaks: str) -> None:
-        """Say what the ends of the bar mean."""
-        self._limit, self._ends = limit, (against, speaks)
-        self.setToolTip(f"Scores from {-limit:.3g} ({against}) to {limit:.3g} ({speaks}); the same on every slide.")
+    def set_scale(self, limit: float, meaning: str) -> None:
+        """Say what score stands at the ends, and what the scores mean."""
+        self._texts = (f"−{limit:.2g}", meaning, f"+{limit:.2g}")
+        self.setToolTip(f"{meaning}: scores from {-limit:.3g} to {limit:.3g}, in the same colours on every slide.")
         self.update()
 
     def sizeHint(self) -> QSize:
@@ -134,7 +134,7 @@ class ColorBar(QWidget):
         painter.fillRect(bar, QBrush(gradient))
         painter.setPen(QPen(self.palette().text().color()))
         under = QRectF(0, BAR_PX + 2, self.width(), self.fontMetrics().height())
-        painter.drawText(under, Qt.AlignmentFlag.AlignLeft, f"{self._ends[0]} −{self._limit:.2g}")
-        painter.drawText(under, Qt.AlignmentFlag.AlignHCenter, "0")
-        painter.drawText(under, Qt.AlignmentFlag.AlignRight, f"+{self._limit:.2g} {self._ends[1]}")
+        sides = (Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignHCenter, Qt.AlignmentFlag.AlignRight)
+        for side, text in zip(sides, self._texts, strict=True):
+            painter.drawText(under, side, text)
         painter.end()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_prospector._napari.fields import PathField
 from napari_prospector._napari.request import MAPS, MPP_RANGE, encoder_of
@@ -52,6 +52,11 @@ class ProspectForm(QWidget):
         self.mpp.setSpecialValueText("fill in")
         self.weights = PathField("Choose the encoder's weights", "Weights (*.safetensors *.pth *.pt *.bin)")
         self.tokens = PathField("Choose where the tokens are kept", "Token grids (*.tokens.zarr)", mode="save")
+        for box in (self.slide, self.map, self.target):
+            # long names are cut off rather than widening the panel
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            box.setMinimumContentsLength(6)
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._lay_out()
         for signal in (self.slide.currentIndexChanged, self.map.currentIndexChanged, self.target.currentIndexChanged):
             signal.connect(lambda _: self.changed.emit())
@@ -64,11 +69,9 @@ class ProspectForm(QWidget):
         self.rows = QFormLayout(self)
         self.rows.setContentsMargins(0, 0, 0, 0)
         self.rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        self.rows.addRow("Slide", self.slide)
-        self.rows.addRow("", self.slide_caption)
+        self.rows.addRow("Slide", _over(self.slide, self.slide_caption))
         self.rows.addRow("Pixel size", self.mpp)
-        self.rows.addRow("Head", self.head)
-        self.rows.addRow("", self.head_caption)
+        self.rows.addRow("Head", _over(self.head, self.head_caption))
         self.rows.addRow("Weights", self.weights)
         map_and_class = QWidget()
         side_by_side = QHBoxLayout(map_and_class)
@@ -92,13 +95,13 @@ class ProspectForm(QWidget):
     def show_slide(self, caption: str, needs_mpp: bool) -> None:
         """Describe the chosen slide, and ask for its pixel size if it states none."""
         self.slide_caption.setText(caption)
-        self.rows.setRowVisible(self.slide_caption, bool(caption))
+        self.slide_caption.setVisible(bool(caption))
         self.rows.setRowVisible(self.mpp, needs_mpp)
 
     def show_head(self, head: ProspectorHead | None, caption: str) -> None:
         """Describe the head, list its classes, and ask for weights if its encoder has some."""
         self.head_caption.setText(caption)
-        self.rows.setRowVisible(self.head_caption, bool(caption))
+        self.head_caption.setVisible(bool(caption))
         self.rows.setRowVisible(self.weights, head is not None and bool(encoder_of(head).get("weights_sha256")))
         self.target.blockSignals(True)
         self.target.clear()
@@ -134,3 +137,14 @@ def _caption() -> QLabel:
     font.setPointSizeF(font.pointSizeF() * 0.9)
     label.setFont(font)
     return label
+
+
+def _over(field: QWidget, caption: QLabel) -> QWidget:
+    """Put a field over its caption."""
+    both = QWidget()
+    column = QVBoxLayout(both)
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(2)
+    column.addWidget(field)
+    column.addWidget(caption)
+    return both

@@ -88,12 +88,16 @@ class ProspectResult:
 
     def verdict(self) -> str:
         """Return what the head says about the whole slide, for the user."""
-        head = self.job.head
-        chances = ", ".join(f"{name} {chance:.0%}" for name, chance in self.probabilities.items())
-        lines = [f"{self.job.layer}: {chances}" + ("" if head.is_calibrated_ else " (not calibrated: a ranking)")]
+        chances = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        lines = [f"{self.job.layer}: " + ", ".join(f"{name} {chance:.0%}" for name, chance in chances)]
         if self.n_failed:
             lines.append(f"{self.n_failed:,} tiles could not be read and are holes in the map.")
-        return "\n".join([*lines, *head.notes_])
+        return "\n".join([*lines, *self.job.head.notes_])
+
+    @property
+    def target(self) -> str:
+        """The class that the map looks for."""
+        return self.job.target or str(self.job.head.target_)
 
 
 @dataclass(frozen=True)
@@ -156,9 +160,7 @@ def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Generator[J
         With a sentence for the user.
     """
     yield JobProgress("Opening the slide")
-    if job.slide is not None:
-        yield from _embed_missing(job, time_left or TimeLeft())
-    grid = _open_grid(job)
+    grid = yield from _finished_tokens(job, time_left or TimeLeft())
     yield JobProgress("Reading the embeddings")
     graph = grid.graph()
     yield JobProgress("Finding the concepts")
@@ -216,17 +218,20 @@ def run_job(job: ProspectJob, stop: Event) -> Generator[JobProgress, None, Outco
         return Failure(error)
 
 
-def _embed_missing(job: ProspectJob, time_left: TimeLeft) -> Generator[JobProgress, None, None]:
-    """Make or complete the slide's token grid; nothing is loaded where it is complete."""
+def _finished_tokens(job: ProspectJob, time_left: TimeLeft) -> Generator[JobProgress, None, TokenGrid]:
+    """Return the slide's finished token grid, made or completed if need be; nothing is loaded where it is there."""
     from napari_prospector.tokens.embed import embed_slide
     from napari_prospector.tokens.slides import open_slide
+    from napari_prospector.tokens.store import TokenGrid
 
-    assert job.slide is not None
+    if job.slide is None:
+        return _checked(job, TokenGrid.open(job.tokens))
     with open_slide(job.slide, mpp=job.mpp) as slide:
-        if _is_complete(job, slide):
-            return
+        grid = _known_grid(job, slide)
+        if grid is not None and grid.is_complete:
+            return grid
         yield JobProgress("Loading the encoder")
-        encoder = _load_encoder(job)
+        encoder = _load_encoder(job, grid)
         job.tokens.parent.mkdir(parents=True, exist_ok=True)
         yield JobProgress("Finding the tissue")
         # a generator: closing it, before the slide is, ends its readers and lets go of the store
@@ -234,39 +239,49 @@ def _embed_missing(job: ProspectJob, time_left: TimeLeft) -> Generator[JobProgre
         with closing(steps):
             for step in steps:
                 yield JobProgress("Embedding tiles", step.done, step.total, time_left(step.done, step.total))
+    return _checked(job, TokenGrid.open(job.tokens))
 
 
-def _is_complete(job: ProspectJob, slide: Slide) -> bool:
-    """Whether the token grid is there and whole; refuses one of another slide or pixel size."""
+def _known_grid(job: ProspectJob, slide: Slide) -> TokenGrid | None:
+    """Return the job's token grid, or a finished one of this slide and encoder from where else it may lie."""
     from napari_prospector.tokens.store import TokenGrid
 
-    if not job.tokens.exists():
-        return False
-    grid = TokenGrid.open(job.tokens)
-    job.head.check_encoder(grid.card)
+    if job.tokens.exists():
+        grid = _checked(job, TokenGrid.open(job.tokens))
+        _check_slide(grid, slide)
+        return grid
+    for place in job.also_look_in:
+        try:
+            grid = _checked(job, TokenGrid.open(place))
+            _check_slide(grid, slide)
+        except ProspectorError:
+            continue
+        if grid.is_complete:
+            return grid
+    return None
+
+
+def _checked(job: ProspectJob, grid: TokenGrid) -> TokenGrid:
+    """Refuse a token grid of another encoder or tile size than the head's."""
+    job.head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
+    return grid
+
+
+def _check_slide(grid: TokenGrid, slide: Slide) -> None:
+    """Refuse a token grid of another slide or pixel size."""
     if grid.attrs["slide_fingerprint"] != slide.fingerprint():
         raise MismatchError(
-            f"{job.tokens.name} holds the tokens of another file, {grid.attrs['slide_name']}. "
+            f"{grid.path.name} holds the tokens of another file, {grid.attrs['slide_name']}. "
             f"Choose another folder under 'Tokens' for {slide.name}."
         )
     if grid.geometry.slide_mpp != slide.require_mpp():
         raise MismatchError(
-            f"{job.tokens.name} was made with pixels of {grid.geometry.slide_mpp:g} µm; now they are {slide.mpp:g} µm. "
+            f"{grid.path.name} was made with pixels of {grid.geometry.slide_mpp:g} µm; now they are {slide.mpp:g} µm. "
             "Correct 'Pixel size', or choose another folder under 'Tokens'."
         )
-    return grid.is_complete
 
 
-def _open_grid(job: ProspectJob) -> TokenGrid:
-    """Open the token grid and check that the head was fitted on its encoder."""
-    from napari_prospector.tokens.store import TokenGrid
-
-    grid = TokenGrid.open(job.tokens)
-    job.head.check_encoder(grid.card)
-    return grid
-
-
-def _load_encoder(job: ProspectJob) -> Encoder:
+def _load_encoder(job: ProspectJob, grid: TokenGrid | None = None) -> Encoder:
     """Load the encoder that the head was fitted on, as it was then, and make sure of it before hours are spent."""
     from napari_prospector.tokens.encoders.cards import load_encoder
 
@@ -282,6 +297,9 @@ def _load_encoder(job: ProspectJob) -> Encoder:
             "Choose that file under 'Weights'."
         )
     options = {name: card.get(name) or None for name in ("model_args", "mean", "std", "tile_px", "mpp")}
+    if grid is not None:
+        # a head keeps the pixel size of its tiles after rounding; a grid goes on with the one that was asked for
+        options["mpp"] = grid.card["mpp"]
     encoder = load_encoder(card["name"], weights=job.weights, **options)
     job.head.check_encoder(encoder.card.to_json())
     return encoder

@@ -225,7 +225,7 @@ def map_layer(
         "colormap": map_colormap(),
         "contrast_limits": (-end, end),
         "blending": "translucent",
-        "opacity": 0.85,
+        "opacity": 0.65,
         "interpolation2d": "nearest",
         "metadata": {METADATA_KEY: {"kind": "map", "map": map, **(noted or {})}},
         **placement.of_grid(geometry),
@@ -336,8 +336,8 @@ def map_colors(n_colors: int = 257) -> NDArray[np.float64]:
     """
     from napari_prospector.core.colors import diverging_colors
 
-    # opaque from half-way on: what is strong is not half-hidden by the stain under it
-    opacity = np.minimum(1, 2 * np.abs(np.linspace(-1, 1, n_colors)))
+    # no further gain from two thirds on: what is strong differs by colour, and the tissue stays to be seen
+    opacity = np.minimum(1, 1.5 * np.abs(np.linspace(-1, 1, n_colors)))
     return np.column_stack((diverging_colors(n_colors), opacity))
 
 
@@ -364,7 +364,7 @@ def result_layers(result: ProspectResult, placement: Placement, slide: str) -> l
         Array, keyword arguments, type.
     """
     job = result.job
-    noted = {"slide": slide, "head": job.head_name, "target": job.target, "encoder": encoder_of(job.head).get("name")}
+    noted = {"slide": slide, "head": job.head_name, "target": result.target, "encoder": encoder_of(job.head).get("name")}
     names = list(job.head.concept_names_)
     concepts = concept_layer(
         result.concepts, names, result.geometry, placement, slide=slide, noted=noted, visible=False

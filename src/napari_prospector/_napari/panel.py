@@ -297,7 +297,7 @@ class ProspectPanel(QWidget):
                 layers.remove(name)
             self._viewer.add_layer(AnyLayer.create(array, arguments, kind))
         self.status.setText(result.verdict())
-        self.color_bar.set_scale(result.limit, "against", "for")
+        self.color_bar.set_scale(result.limit, f"{result.job.map} for {result.target}")
         self.color_bar.show()
 
     def _chosen_source(self) -> Source | None:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "default_tokens_path",
     "encoder_of",
     "head_caption",
+    "other_tokens_paths",
     "plan",
 ]
 
@@ -100,6 +101,8 @@ class ProspectJob:
         Pixel size to use instead of the file's own.
     tokens
         Folder of the token grid, there or to be made.
+    also_look_in
+        Where else a finished grid of the slide may lie, if there is none at `tokens`.
     head, head_name
         The head, and its file's name.
     map, target
@@ -117,6 +120,7 @@ class ProspectJob:
     map: str
     target: str | None
     weights: Path | None
+    also_look_in: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,20 +158,24 @@ def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:
     refusal = _refuse_choice(request, facts.head) or _refuse_pixel_size(request, facts)
     if refusal is not None:
         return refusal
-    is_slide = request.kind == "slide"
-    return ProspectJob(
+    job = ProspectJob(
         layer=request.layer,
-        slide=request.path if is_slide else None,
-        mpp=request.mpp if is_slide else None,
-        tokens=request.tokens or default_tokens_path(request.path, encoder_of(facts.head))
-        if is_slide
-        else request.path,
+        slide=None,
+        mpp=None,
+        tokens=request.path,
         head=facts.head,
         head_name=request.head.name,
         map=request.map,
         target=request.target,
         weights=request.weights,
     )
+    if request.kind == "tokens":
+        return job
+    job = replace(job, slide=request.path, mpp=request.mpp)
+    if request.tokens is not None:
+        return replace(job, tokens=request.tokens)
+    default = default_tokens_path(request.path, encoder_of(facts.head))
+    return replace(job, tokens=default, also_look_in=other_tokens_paths(request.path))
 
 
 def _refuse_choice(request: ProspectRequest, head: ProspectorHead) -> Refusal | None:
@@ -232,13 +240,19 @@ def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
         A folder ``NAME.ENCODER.tokens.zarr``.
     """
     safe_encoder = re.sub(r"[^\w.-]+", "-", str(encoder.get("name", "")))
-    name = ".".join(part for part in (slide.stem, safe_encoder) if part) + TOKENS_SUFFIX
+    name = ".".join(part for part in (slide.name, safe_encoder) if part) + TOKENS_SUFFIX
     beside = slide.parent / name
     if beside.exists() or os.access(slide.parent, os.W_OK):
         return beside
     # two folders may hold slides of one name
     folder = hashlib.sha256(os.fsencode(slide.parent)).hexdigest()[:12]
     return cache_folder() / "tokens" / folder / name
+
+
+def other_tokens_paths(slide: Path) -> tuple[Path, ...]:
+    """Return where `prospect embed` may have put the tokens of a slide: beside it, or in a ``tokens`` near it."""
+    name = slide.name + TOKENS_SUFFIX
+    return slide.parent / name, slide.parent / "tokens" / name, slide.parent.parent / "tokens" / name
 
 
 def cache_folder() -> Path:
