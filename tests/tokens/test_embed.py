@@ -124,6 +124,13 @@ def test_without_a_mask_tissue_is_found(path):
     assert np.argwhere(grid.mask).min(0).tolist() == [10, 13]
     assert np.argwhere(grid.mask).max(0).tolist() == [25, 30]
     assert grid.attrs["tissue"]["method"] == "otsu"
+    assert grid.attrs["tissue"]["mask_mpp"] == 8.0
+
+
+def test_the_mask_of_a_slide_without_bounds_is_coarser(path, monkeypatch):
+    monkeypatch.setattr("napari_prospector.tokens.embed._MOST_MASK_CELLS", 400)
+    slide = FakeSlide(np.full((503, 701, 3), 120, np.uint8))
+    assert embed(path, slide, tissue=None).attrs["tissue"]["mask_mpp"] == 16.0
 
 
 def test_a_dense_block_is_read_at_once(path):

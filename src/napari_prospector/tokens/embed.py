@@ -26,6 +26,8 @@ from napari_prospector.tokens.tissue import TissueMask, tile_coverage, tissue_ma
 __all__ = ["EmbedProgress", "TileFailure", "embed_slide", "embed_to_grid"]
 
 _MOST_READERS = 8
+# Finding tissue takes about 25 bytes a cell: slides of more than 10 cm² get a coarser mask, or memory would grow.
+_MASK_MPP, _MOST_MASK_CELLS = 8.0, 16_000_000
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def embed_slide(
     path
         The store, by convention ``*.tokens.zarr``.
     tissue
-        Where tissue is. None: the default `tissue_mask`, or what the store remembers when it goes on.
+        Where tissue is. None: the default `tissue_mask` (coarser on slides of more than 10 cm²), or what the store
+        remembers when it goes on.
     stride_px
         Distance between tiles in the encoder's pixels. None: `tile_px`, side by side.
     min_coverage
@@ -182,7 +185,7 @@ class _Job:
 
     def created(self, path: Path, tissue: TissueMask | None, block: int, overwrite: bool) -> TokenGrid:
         """Make the store; its tissue is found first, so that nothing is left behind where there is none."""
-        tissue = tissue_mask(self.slide) if tissue is None else tissue
+        tissue = tissue_mask(self.slide, _mask_mpp(self.slide)) if tissue is None else tissue
         coverage, mask = self._wanted(tissue)
         if not mask.any():
             raise InvalidInputError(
@@ -368,6 +371,15 @@ def _encode(encoder: Encoder, batch: Tiles, dtype: np.dtype[Any]) -> tuple[NDArr
         reason = batch.reasons.get(i, f"{problem}; this one is not. {remedy}.")
         failures.append(TileFailure(int(batch.tokens[i, 0]), int(batch.tokens[i, 1]), reason))
     return vectors, failures
+
+
+def _mask_mpp(slide: Slide) -> float:
+    """Return the width of a cell of the default tissue mask in µm."""
+    rows_um, cols_um = (extent * slide.require_mpp() for extent in slide.shape)
+    mask_mpp = _MASK_MPP
+    while rows_um * cols_um > _MOST_MASK_CELLS * mask_mpp**2:
+        mask_mpp *= 2
+    return mask_mpp
 
 
 def _is_empty_folder(path: Path) -> bool:
