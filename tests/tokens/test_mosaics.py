@@ -1,103 +1,218 @@
-"""Mosaics of labelled images: exact truth, patients apart."""
+"""Mosaic slides: patients and pictures stay on one side, and the plan is what the files hold."""
+
+from __future__ import annotations
 
 import csv
 import json
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
-import tifffile
+from scipy import ndimage
 
-from napari_prospector.errors import InvalidInputError, MissingFileError, UnknownNameError
-from napari_prospector.tokens.mosaics import MOSAIC_TASKS, TissueImage, make_mosaic_cohort, mosaic_layouts, read_images
+from napari_prospector.errors import FileFormatError, InvalidInputError, MissingFileError, UnknownNameError
+from napari_prospector.tokens.mosaics import (
+    CELL_PX,
+    NEGATIVE_LABEL,
+    NOMINAL_MPP,
+    TASKS,
+    MosaicLayout,
+    make_mosaic_cohort,
+    mosaic_layout,
+    read_picture,
+)
 from napari_prospector.tokens.slides import open_slide
 
+CLASSES = {
+    "normal": 11,
+    "polyp": 23,
+    "adenocarcinoma": 19,
+    "low_grade_in": 29,
+    "high_grade_in": 13,
+    "serrated_adenoma": 17,
+}
 
-def images_of(n_patients: int = 8, n_each: int = 3) -> list[TissueImage]:
-    tissues = ("serrated_adenoma", "polyp")
-    return [
-        TissueImage(f"{tissue}/{patient}-{i}.png", tissue, f"{tissue} patient {patient}")
-        for tissue in tissues
-        for patient in range(n_patients)
-        for i in range(n_each)
-    ]
+
+@pytest.fixture(scope="session")
+def pictures_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like EBHI-Seg's: prime numbers of pictures, patients with several classes, one written in two ways."""
+    folder = tmp_path_factory.mktemp("ebhi")
+    rng = np.random.default_rng(1)
+    lines = ["class,patient,image,mask,mask_fraction"]
+    for kind, n_pictures in CLASSES.items():
+        for index in range(n_pictures):
+            patient = f"GTxc{index % 10}" if index % 2 else f"GTXC{index % 10}"
+            image = np.broadcast_to(rng.integers(60, 230, 3, dtype=np.uint8), (CELL_PX, CELL_PX, 3)).copy()
+            image[: index + 1, :, 0] = 17
+            (folder / f"{kind}-{index}.png").write_bytes(imagecodecs.png_encode(image))
+            lines.append(f"{kind},{patient},{kind}-{index}.png,,0.5")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder
 
 
-@pytest.mark.parametrize("task", sorted(MOSAIC_TASKS))
-@pytest.mark.parametrize("seed", range(5))
-def test_no_patient_is_in_training_and_in_test_nor_at_two_sites(shared: Path, task: str, seed: int) -> None:
-    images = read_images(shared / "data" / "histology" / "ebhi")
-    layouts = mosaic_layouts(images, task, seed=seed)
-    places: dict[str, set[str]] = {}
-    for layout in layouts:
-        for number in np.unique(layout.images):
-            places.setdefault(images[number].patient, set()).add(layout.group)
-    assert {len(groups) for groups in places.values()} == {1}
-    assert {layout.group for layout in layouts} == {
-        f"{split}-site-{i}" for split in ("train", "test") for i in (1, 2, 3, 4)
+def patients(layout: MosaicLayout, slides: str, key: str) -> set[str]:
+    return {
+        layout.pictures[index].patient
+        for slide in layout.slides
+        if getattr(slide, key) == slides
+        for index in slide.pictures.ravel()
     }
 
 
-def test_the_truth_is_where_images_of_the_positive_class_lie_and_only_in_positive_slides() -> None:
-    images = images_of()
-    for layout in mosaic_layouts(images, "serrated", n_train=11, n_test=7, cells=9, seed=3):
-        is_positive = np.vectorize(lambda i: images[i].tissue == "serrated_adenoma")(layout.images)
-        np.testing.assert_array_equal(is_positive, layout.truth)
-        assert layout.truth.any() == (layout.label == "serrated")
-        assert layout.label in ("serrated", "negative")
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_patient_and_no_picture_is_in_two_groups(pictures_folder: Path, task: str, seed: int) -> None:
+    layout = mosaic_layout(pictures_folder, task, 20, 12, seed=seed)
+    groups = sorted({slide.group for slide in layout.slides})
+    assert groups == [f"test-pool-{n}" for n in (1, 2, 3)] + [f"train-pool-{n}" for n in (1, 2, 3, 4, 5)]
+    of_group = [patients(layout, group, "group") for group in groups]
+    assert sum(len(one) for one in of_group) == len(set.union(*of_group))
+    assert all(slide.group.startswith(slide.split) for slide in layout.slides)
+    for group in groups:
+        assert len({slide.label for slide in layout.slides if slide.group == group}) == 2
 
 
-def test_positive_cells_are_5_to_25_percent_in_at_most_three_patches_or_scattered() -> None:
-    from scipy.ndimage import label
-
-    together = [one for one in mosaic_layouts(images_of(), "serrated", seed=1) if one.truth.any()]
-    apart = [one for one in mosaic_layouts(images_of(), "serrated", seed=1, scattered=True) if one.truth.any()]
-    for layout in (*together, *apart):
-        assert 0.04 < layout.truth.mean() < 0.26
-    assert max(label(layout.truth)[1] for layout in together) <= 3
-    assert np.mean([label(layout.truth)[1] for layout in apart]) > 6
+def test_a_patient_written_in_two_ways_is_one_patient(pictures_folder: Path) -> None:
+    layout = mosaic_layout(pictures_folder, "adenocarcinoma")
+    assert {picture.patient for picture in layout.pictures} == {f"GTXC{n}" for n in range(10)}
+    assert not patients(layout, "train", "split") & patients(layout, "test", "split")
 
 
-def test_the_same_seed_gives_the_same_layout_and_another_seed_another() -> None:
-    first, again, other = (mosaic_layouts(images_of(), "serrated", seed=seed)[0].images for seed in (4, 4, 5))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
+@pytest.mark.parametrize("scattered", [False, True])
+def test_truth_is_the_class_of_the_cell(pictures_folder: Path, scattered: bool) -> None:
+    layout = mosaic_layout(pictures_folder, "high-grade", 10, 6, cells=(7, 11), scattered=scattered)
+    assert [slide.split for slide in layout.slides] == ["train"] * 10 + ["test"] * 6
+    for slide in layout.slides:
+        assert slide.pictures.shape == slide.truth.shape == (7, 11)
+        kinds = np.array([layout.pictures[index].kind for index in slide.pictures.ravel()]).reshape(7, 11)
+        assert np.array_equal(slide.truth, kinds == "high_grade_in")
+        assert set(kinds[~slide.truth]) == {"low_grade_in"}
+        assert slide.truth.any() == (slide.label == "high-grade")
+        assert slide.label in {"high-grade", NEGATIVE_LABEL}
 
 
-def test_slides_hold_the_pixels_of_their_images_and_read_as_pyramids(shared: Path, tmp_path: Path) -> None:
-    source = shared / "data" / "histology" / "ebhi"
-    steps = list(make_mosaic_cohort(tmp_path, source, "high-grade", n_train=2, n_test=2, cells=4, seed=2))
-    assert [step.done for step in steps] == [1, 2, 3, 4]
-    images, layouts = read_images(source), mosaic_layouts(read_images(source), "high-grade", 2, 2, 4, 2)
-    with open(tmp_path / "cohort.csv", newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [row["label"] for row in rows] == ["high-grade", "negative"] * 2
-    for row, layout in zip(rows, layouts, strict=True):
+def test_positive_cells_are_a_twentieth_to_a_quarter_in_at_most_three_patches(pictures_folder: Path) -> None:
+    layout = mosaic_layout(pictures_folder, "serrated", 80, 2, cells=13)
+    truths = [slide.truth for slide in layout.slides if slide.label != NEGATIVE_LABEL]
+    shares = [truth.mean() for truth in truths]
+    assert 0.045 < min(shares) < 0.09
+    assert 0.21 < max(shares) < 0.255
+    assert {ndimage.label(truth)[1] for truth in truths} == {1, 2, 3}
+
+
+def test_scattered_cells_share_no_edge(pictures_folder: Path) -> None:
+    layout = mosaic_layout(pictures_folder, "serrated", 40, 2, cells=13, scattered=True)
+    for slide in layout.slides:
+        assert ndimage.label(slide.truth)[1] == slide.truth.sum()
+    assert max(slide.truth.mean() for slide in layout.slides) > 0.21
+
+
+def test_the_seed_decides_everything(pictures_folder: Path) -> None:
+    one, same, other = (mosaic_layout(pictures_folder, "adenocarcinoma", 4, 2, seed=seed) for seed in (3, 3, 4))
+    assert one.pictures == same.pictures
+    assert all(np.array_equal(a.pictures, b.pictures) for a, b in zip(one.slides, same.slides, strict=True))
+    assert patients(one, "test", "split") != patients(other, "test", "split")
+
+
+def test_the_layout_holds_each_picture_once_and_counts_what_stands_behind_a_figure(pictures_folder: Path) -> None:
+    layout = mosaic_layout(pictures_folder, "adenocarcinoma", 6, 4)
+    used = np.unique(np.concatenate([slide.pictures.ravel() for slide in layout.slides]))
+    assert np.array_equal(used, np.arange(len(layout.pictures)))
+    support = layout.support()
+    assert set(support) == {"train", "test"}
+    assert set(support["train"]) == {"adenocarcinoma", "normal", "polyp"}
+    total = sum(by_class["polyp"]["pictures"] for by_class in support.values())
+    assert total == sum(picture.kind == "polyp" for picture in layout.pictures) <= 23
+    assert all(1 <= n["patients"] <= n["pictures"] for by_class in support.values() for n in by_class.values())
+
+
+def test_the_files_hold_what_the_layout_says(pictures_folder: Path, tmp_path: Path) -> None:
+    plan = {"n_train": 4, "n_test": 2, "cells": (5, 7), "seed": 5}
+    layout = mosaic_layout(pictures_folder, "adenocarcinoma", **plan)  # type: ignore[arg-type]
+    steps = list(make_mosaic_cohort(tmp_path, pictures_folder, "adenocarcinoma", **plan))  # type: ignore[arg-type]
+    assert [(step.done, step.total) for step in steps] == [(done, 6) for done in range(1, 7)]
+    with (tmp_path / "cohort.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["label"], row["group"], row["split"]) for row in rows] == [
+        (slide.label, slide.group, slide.split) for slide in layout.slides
+    ]
+    for row, planned in zip(rows, layout.slides, strict=True):
+        truth = imagecodecs.png_decode((tmp_path / row["truth"]).read_bytes())
+        assert np.array_equal(truth > 127, planned.truth)
         with open_slide(tmp_path / row["path"]) as slide:
-            assert slide.mpp == pytest.approx(0.5)
-            found = slide.read(2 * 224, 3 * 224, 224, 224).astype(float)
-        with open_slide(source / images[layout.images[2, 3]].file) as image:
-            expected = image.read(0, 0, 224, 224).astype(float)
-        assert np.abs(found - expected).mean() < 3  # JPEG of quality 95
-        truth = tifffile.imread if row["truth"].endswith("tif") else open_slide
-        assert truth(tmp_path / row["truth"]).shape == (4, 4)
+            assert slide.shape == (5 * CELL_PX, 7 * CELL_PX)
+            assert slide.require_mpp() == pytest.approx(NOMINAL_MPP)
+            for (i, j), index in np.ndenumerate(planned.pictures):
+                cell = slide.read(i * CELL_PX, j * CELL_PX, CELL_PX, CELL_PX).astype(int)
+                assert np.abs(cell - read_picture(layout, int(index))).max() < 16  # JPEG, and cells do not bleed
 
 
-def test_the_record_counts_the_images_and_patients_that_the_cohort_rests_on(shared: Path, tmp_path: Path) -> None:
-    source = shared / "data" / "histology" / "ebhi"
-    list(make_mosaic_cohort(tmp_path, source, "serrated", n_train=2, n_test=2, cells=4))
-    record = json.loads((tmp_path / "mosaics.json").read_text())
-    used = {file for line in record["cells"]["train-001"] for file in line}
-    used |= {file for line in record["cells"]["train-002"] for file in line}
-    assert sum(tissue["images"] for tissue in record["rests_on"]["train"].values()) == len(used)
+def test_the_sidecar_tells_which_picture_is_in_which_cell(pictures_folder: Path, tmp_path: Path) -> None:
+    layout = mosaic_layout(pictures_folder, "serrated", 4, 2, cells=5)
+    for _ in make_mosaic_cohort(tmp_path, pictures_folder, "serrated", 4, 2, cells=5):
+        pass
+    sidecar = json.loads((tmp_path / "mosaics.json").read_text())
+    assert sidecar["mpp_is_nominal"] is True
+    assert sidecar["support"] == layout.support()
+    for told, slide in zip(sidecar["slides"], layout.slides, strict=True):
+        assert told["path"] == f"slides/{slide.name}.tif"
+        named = [sidecar["pictures"][index]["image"] for line in told["cells"] for index in line]
+        assert named == [layout.pictures[index].image for index in slide.pictures.ravel()]
 
 
-def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="Task 'melanoma' is unknown. There are 'adenocarcinoma'"):
-        mosaic_layouts(images_of(), "melanoma")
-    with pytest.raises(InvalidInputError, match="at least 2 and cells at least 4; got 1, 20 and 12"):
-        mosaic_layouts(images_of(), "serrated", n_train=1)
-    with pytest.raises(InvalidInputError, match="at least two patients"):
-        mosaic_layouts(images_of(n_patients=1), "serrated")
-    with pytest.raises(MissingFileError, match="no manifest.csv in"):
-        list(make_mosaic_cohort(tmp_path, tmp_path, "serrated"))
+@pytest.mark.parametrize(
+    ("arguments", "error", "told"),
+    [
+        (
+            {"task": "polyps"},
+            UnknownNameError,
+            "task must be one of adenocarcinoma, high-grade, serrated; got 'polyps'",
+        ),
+        ({"n_train": 1}, InvalidInputError, "n_train must be at least 2, a positive and a negative slide; got 1"),
+        ({"cells": (3, 12)}, InvalidInputError, r"cells must be at least 4 either way; got \(3, 12\)"),
+        ({"seed": -1}, InvalidInputError, "seed must not be negative; got -1"),
+        ({"n_pools": (5, 0)}, InvalidInputError, r"n_pools must be at least 1 for training and for test; got \(5, 0\)"),
+        ({"n_pools": (9, 5)}, InvalidInputError, r"too few for n_pools=\(9, 5\)\. Ask for fewer pools"),
+    ],
+)
+def test_what_cannot_be_stitched_is_refused(
+    pictures_folder: Path, arguments: dict[str, object], error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        mosaic_layout(pictures_folder, **{"task": "serrated", **arguments})  # type: ignore[arg-type]
+
+
+def test_a_missing_or_foreign_manifest_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"manifest\.csv does not exist.*Name the folder"):
+        mosaic_layout(tmp_path, "serrated")
+    (tmp_path / "manifest.csv").write_text("class,image\n")
+    with pytest.raises(FileFormatError, match="columns class, patient, image; patient is missing"):
+        mosaic_layout(tmp_path, "serrated")
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "told"),
+    [
+        (None, MissingFileError, "does not exist, but the manifest names it"),
+        (b"not a png", FileFormatError, "must be a PNG; reading it failed"),
+        (imagecodecs.png_encode(np.zeros((7, 11, 3), np.uint8)), FileFormatError, r"got uint8 of shape \(7, 11, 3\)"),
+    ],
+)
+def test_a_bad_picture_is_named(tmp_path: Path, content: bytes | None, error: type[Exception], told: str) -> None:
+    lines = [f"{kind},{patient},a.png" for kind in ("polyp", "serrated_adenoma") for patient in "AB"]
+    (tmp_path / "manifest.csv").write_text("\n".join(["class,patient,image", *lines]) + "\n")
+    if content is not None:
+        (tmp_path / "a.png").write_bytes(content)
+    layout = mosaic_layout(tmp_path, "serrated", 2, 2, cells=4, n_pools=(1, 1))
+    with pytest.raises(error, match=rf"a\.png.*{told}"):
+        read_picture(layout, 0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_real_pictures_are_enough_for_five_pools_and_three(shared: Path, task: str) -> None:
+    layout = mosaic_layout(shared / "data" / "histology" / "ebhi", task)
+    assert len(layout.slides) == 60
+    assert not patients(layout, "train", "split") & patients(layout, "test", "split")
+    assert all(n["patients"] >= 3 for by_class in layout.support().values() for n in by_class.values())
+    assert read_picture(layout, 0).std() > 10

@@ -14,7 +14,7 @@ from napari_prospector.tokens.brushes import COARSE_UM, smooth_noise
 __all__ = ["Kind", "Plan", "arrange"]
 
 _GAP_UM = 280.0
-"""Crowded epithelium and lymphoid tissue that lie apart keep this distance: more than two tokens' diagonal reach."""
+"""Crowded epithelium and lymphoid tissue that lie apart keep about this distance: two tokens and more."""
 _ISLAND_UM = 300.0
 _GLAND_SPACING_UM = 102.0
 _N_TRIES = 20
@@ -133,7 +133,7 @@ def _draw_recipe(rng: Generator) -> _Recipe:
 
 
 def _outline(recipe: _Recipe, rng: Generator, cells: tuple[int, int]) -> BoolArray:
-    """Draw the outline of a piece of tissue with a ragged edge and a few tears, clear of the slide's border."""
+    """Draw the outline of a piece of tissue with a ragged edge, clear of the slide's border."""
     rows, cols = np.meshgrid(*(np.linspace(-1, 1, n) for n in cells), indexing="ij")
     exponent = rng.uniform(2.0, 3.0)
     height = 1.0 - (np.abs(rows) ** exponent + np.abs(cols) ** exponent) ** (1 / exponent)

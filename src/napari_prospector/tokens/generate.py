@@ -22,9 +22,9 @@ from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.arrangement import Kind, arrange
 from napari_prospector.tokens.brushes import COARSE_UM, smooth_noise
 from napari_prospector.tokens.drawing import draw_stain, render
-from napari_prospector.tokens.pyramid import MadeSlide, write_cohort_table, write_pyramid, write_truth
+from napari_prospector.tokens.pyramid import CohortProgress, MadeSlide, write_cohort_table, write_pyramid, write_truth
 
-__all__ = ["CohortProgress", "DrawnSlide", "draw_bands", "draw_slide", "generate_cohort"]
+__all__ = ["DrawnSlide", "draw_bands", "draw_slide", "generate_cohort"]
 
 _MIN_SIDE_UM = 1500.0
 _MPP_RANGE = (0.25, 4.0)
@@ -57,15 +57,6 @@ class DrawnSlide:
     truth: BoolArray
     mpp: float
     shares: dict[str, float]
-
-
-@dataclass(frozen=True)
-class CohortProgress:
-    """A slide of the cohort is complete: `done` of `total`, the last one at `path`."""
-
-    done: int
-    total: int
-    path: Path
 
 
 def draw_slide(

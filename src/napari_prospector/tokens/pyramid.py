@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from napari_prospector.errors import InvalidInputError, StorageError
 
-__all__ = ["MadeSlide", "atomic_path", "write_cohort_table", "write_pyramid", "write_truth"]
+__all__ = ["CohortProgress", "MadeSlide", "atomic_path", "write_cohort_table", "write_pyramid", "write_truth"]
 
 _SPOOL_BYTES = 16 * 2**20
 _BIGTIFF_BYTES = 3 * 2**30
@@ -47,6 +47,15 @@ class MadeSlide:
     split: str
     mpp: float
     truth: str
+
+
+@dataclass(frozen=True)
+class CohortProgress:
+    """A slide of a cohort is complete: `done` of `total`, the last one at `path`."""
+
+    done: int
+    total: int
+    path: Path
 
 
 @contextmanager
