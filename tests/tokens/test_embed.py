@@ -36,9 +36,6 @@ def everywhere(slide: FakeSlide) -> TissueMask:
     return tissue_of(slide, np.ones(slide.shape, bool))
 
 
-# --- what is computed ------------------------------------------------------------------------------
-
-
 def test_each_embedding_is_that_of_the_pixels_under_its_token(path):
     image = speckled()
     grid = embed(path, FakeSlide(image))
@@ -139,9 +136,6 @@ def test_a_dense_block_is_read_at_once(path):
     assert len(slide.reads) == len(list(grid.blocks()))
 
 
-# --- tiles that fail -------------------------------------------------------------------------------
-
-
 def test_a_damaged_tile_fails_by_itself_and_is_reported(path):
     slide = FakeSlide(speckled())
     token = tuple(np.argwhere(ragged(slide).mask[::TILE_PX, ::TILE_PX])[23])
@@ -218,9 +212,6 @@ def test_a_slide_of_which_every_tile_fails_is_refused(path):
         embed(path, slide)
     with pytest.raises(InvalidInputError, match="tiles failed. Pass retry_failed=True"):
         embed(path, slide)
-
-
-# --- what is refused -------------------------------------------------------------------------------
 
 
 def test_a_slide_without_tissue_is_refused_and_leaves_nothing(path):

@@ -202,9 +202,6 @@ def test_opening_reads_little_more_than_metadata(filled, monkeypatch):
     assert TokenGrid.open(filled).geometry == GEOMETRY
 
 
-# --- what is refused -------------------------------------------------------------------------------
-
-
 def test_a_missing_store_is_named():
     with pytest.raises(MissingFileError, match=r"no token grid at nowhere\.tokens\.zarr.*prospect embed"):
         TokenGrid.open("nowhere.tokens.zarr")
@@ -352,9 +349,6 @@ def test_a_store_of_something_else_says_which_entry_differs(filled):
         grid.check_belongs(geometry=GEOMETRY.to_json() | {"stride": 11})
 
 
-# --- one writer ------------------------------------------------------------------------------------
-
-
 def test_a_second_writer_in_this_process_is_refused_and_readers_are_not(path):
     with create(path):
         with pytest.raises(StoreBusyError, match=rf"process {os.getpid()} on .* is writing it"):
@@ -417,9 +411,6 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeyp
         with pytest.raises(StoreBusyError):
             durable.WriterLock(path, path)
     assert not path.exists()
-
-
-# --- leftovers and full disks ----------------------------------------------------------------------
 
 
 def test_leftovers_of_a_killed_writer_are_swept(filled):
