@@ -1,4 +1,9 @@
-"""Stain separation of tiles: from red green blue to the planes that the texture features look at."""
+"""Stain separation of tiles, and the planes that the texture features look at.
+
+Staining, scanner and section thickness change how dark everything is, in every plane alike. What a
+pathologist reads is the arrangement. So the features look at *levelled* planes: each value is
+replaced by the share of the tile that is below it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STAIN_VECTORS", "UNMIXING", "separate"]
+__all__ = ["STAIN_VECTORS", "UNMIXING", "level", "separate"]
 
 # Rows: hematoxylin, eosin, residual (their cross product); columns: optical density in red, green, blue.
 # Ruifrok and Johnston 2001, table 1, each row of unit length.
@@ -18,9 +23,12 @@ UNMIXING = np.linalg.inv(STAIN_VECTORS).astype(np.float32)
 
 # Optical density, natural logarithm, of every value of a byte: 0 for white, 5.5 for black.
 _DENSITY = -np.log((np.arange(256) + 1) / 256).astype(np.float32)
+# Density of one stain runs from about -1.5 (the other stain alone) to 5.
+_DENSITY_SPAN = (-2.0, 4.0)
+_N_BINS = 1024
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, fastmath=True)
 def _separate(
     tile: NDArray[np.uint8], density: NDArray[np.float32], unmixing: NDArray[np.float32], planes: NDArray[np.float32]
 ) -> None:
@@ -53,3 +61,64 @@ def separate(tile: NDArray[np.uint8]) -> NDArray[np.float32]:
     planes = np.empty((4, *tile.shape[:2]), np.float32)
     _separate(tile, _DENSITY, UNMIXING, planes)
     return planes
+
+
+@numba.njit(nogil=True, cache=True)
+def _shares_below(
+    plane: NDArray[np.float32], lowest: float, highest: float, n_bins: int, softness: float
+) -> NDArray[np.float32]:
+    """Return, for each bin of values, the share of the plane (rows, cols) below it, shape (n_bins,)."""
+    scale, shift = np.float32(n_bins / (highest - lowest)), np.float32(lowest)
+    cumulated = np.zeros(n_bins + 1, np.int64)
+    for row in range(plane.shape[0]):
+        for col in range(plane.shape[1]):
+            cumulated[min(max(int((plane[row, col] - shift) * scale), 0), n_bins - 1) + 1] += 1
+    for edge in range(n_bins):
+        cumulated[edge + 1] += cumulated[edge]
+    half = max(int(softness * scale / 2), 1)
+    shares = np.empty(n_bins, np.float32)
+    for place in range(n_bins):
+        total = np.int64(0)
+        for edge in range(place - half, place + half + 1):
+            total += cumulated[min(max(edge, 0), n_bins)]
+        shares[place] = total / ((2 * half + 1) * plane.size)
+    return shares
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _look_up(
+    plane: NDArray[np.float32], lowest: float, highest: float, shares: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the share of each pixel's bin, shape (rows, cols)."""
+    scale, shift = np.float32(shares.size / (highest - lowest)), np.float32(lowest)
+    levelled = np.empty(plane.shape, np.float32)
+    for row in range(plane.shape[0]):
+        for col in range(plane.shape[1]):
+            levelled[row, col] = shares[min(max(int((plane[row, col] - shift) * scale), 0), shares.size - 1)]
+    return levelled
+
+
+def level(
+    plane: NDArray[np.float32], softness: float = 0.3, span: tuple[float, float] = _DENSITY_SPAN
+) -> NDArray[np.float32]:
+    """Replace every value by the share of the plane that is below it.
+
+    The result does not depend on how strong or in what proportion a stain took, so long as darker
+    stays darker.
+
+    Parameters
+    ----------
+    plane
+        Shape (rows, cols), optical density or another quantity.
+    softness
+        Distance in the same unit over which shares are averaged. It keeps noise noise: the values of
+        a blank tile, all within 0.01, become values that are all within about 0.01 / softness.
+    span
+        Lowest and highest value that are told apart.
+
+    Returns
+    -------
+    ndarray of float32
+        Shape (rows, cols), 0 to 1.
+    """
+    return _look_up(plane, *span, _shares_below(plane, *span, _N_BINS, softness))

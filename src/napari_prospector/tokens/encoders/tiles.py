@@ -1,14 +1,18 @@
 """The built-in encoder `stain-texture`: what a tile of H&E looks like, in numbers with names.
 
-No download and no network weights: stain separation, then statistics of colour and texture at
-several scales, each brought to a comparable range by a fixed formula. Nothing is fitted.
+No download and no network weights: stain separation, then the shapes and textures of two levelled
+planes at several scales, and a little colour. Each feature is brought to a comparable range by a
+formula that is fixed; nothing is fitted.
+
+The planes are *darkness* (mean optical density) and *blueness* (hematoxylin less half the eosin),
+both levelled (see `stains.level`). Level 0 of a pyramid is the tile, each further one half as fine.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,74 +20,135 @@ from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.encoders.cards import EncoderCard
-from napari_prospector.tokens.encoders.stains import separate
-from napari_prospector.tokens.encoders.texture import (
-    band_moments,
-    binary_patterns,
-    gradient_statistics,
-    halve,
-    smooth,
-)
+from napari_prospector.tokens.encoders.shapes import boundary_and_euler, gap_shares
+from napari_prospector.tokens.encoders.stains import level, separate
+from napari_prospector.tokens.encoders.texture import N_PATTERNS, binary_patterns, oriented_energies, pyramid
 
-__all__ = ["FEATURE_NAMES", "StainTextureEncoder"]
+__all__ = ["FEATURE_NAMES", "SMALLEST_TILE_PX", "StainTextureEncoder"]
 
 SMALLEST_TILE_PX = 64
-_N_LEVELS = 4
-_PLANES = ("hematoxylin", "eosin", "residual", "density")
-_PERCENTILES = (5, 25, 50, 75, 95)
+_N_LEVELS = 5
+# Shares of the tile that are lighter than what counts as a shape: from all but glass to the darkest nuclei.
+_THRESHOLDS = (0.15, 0.3, 0.5, 0.7, 0.85)
+_N_PATTERN_LEVELS = 4
+# For each level, at how many coarser scales the arrangement of gradients is measured.
+_ENERGY_SCALES = (4, 4, 3, 2)
+_GAP_LIMITS_PX = (1.5, 2.5, 4.0, 6.0, 9.0, 13.0, 20.0, 30.0)
+_CONTRAST_QUANTILES = (0.15, 0.30, 0.50, 0.70, 0.85)
+_COLOUR_QUANTILES = (0.25, 0.50, 0.75)
+
+# Typical spreads of each kind of feature over tiles of tissue, rounded; an entry for each level or
+# scale. Divided by them, one unit means about the same everywhere.
+_BOUNDARY_SPREAD = 0.2
+_EULER_SPREADS = (0.19, 0.27, 0.34, 0.48, 0.65)
+_PATTERN_SPREADS = (0.02, 0.02, 0.022, 0.034)
+_ENERGY_SPREAD = 0.12
+_CHANGE_SPREADS = (0.05, 0.08, 0.13, 0.2)
+_GAP_SPREAD = 0.06
+_CONTRAST_SPREAD = 0.07
+_COLOUR_SPREAD = 0.3
+# A kind with many features that say similar things counts for less, colour for least: patients
+# differ in stain more than diseases do.
+_SHAPE_WEIGHT, _PATTERN_WEIGHT, _ENERGY_WEIGHT = 0.34, 0.40, 0.43
+_GAP_WEIGHT, _CONTRAST_WEIGHT, _COLOUR_WEIGHT = 0.6, 0.56, 0.2
+
+_Plane = NDArray[np.float32]
+_Pyramid = list[tuple[_Plane, _Plane]]
 
 
-def _features(tile: NDArray[np.uint8]) -> Iterator[tuple[str, float]]:
-    """Yield the named features of one tile (tile_px, tile_px, 3)."""
-    planes = separate(tile)
-    yield from _colour(planes)
-    for name, plane in zip(("hematoxylin", "density"), (planes[0], planes[3]), strict=True):
-        low, high = np.percentile(plane[::2, ::2], (5, 95))
-        level_plane = (plane - low) / np.float32(high - low + 0.2)
-        for level in range(_N_LEVELS):
-            yield from _texture(level_plane, f"{name} at {2**level} px")
-            level_plane = halve(level_plane)
+def _shape_features(levels: _Pyramid) -> Iterable[float]:
+    """Describe what lies above each threshold at each level: boundary and Euler numbers."""
+    for (_, smoothed), euler_spread in zip(levels, _EULER_SPREADS, strict=True):
+        levelled = level(smoothed, softness=0.05, span=(0.0, 1.0))
+        for threshold in _THRESHOLDS:
+            boundary, euler_four, euler_eight = boundary_and_euler(levelled, threshold)
+            yield np.log(boundary / 0.1 + 0.1) * (_SHAPE_WEIGHT / _BOUNDARY_SPREAD)
+            yield np.arcsinh(200 * euler_four) * (_SHAPE_WEIGHT / euler_spread)
+            yield np.arcsinh(200 * euler_eight) * (_SHAPE_WEIGHT / euler_spread)
 
 
-def _colour(planes: NDArray[np.float32]) -> Iterator[tuple[str, float]]:
-    """Yield percentiles of the planes (4, rows, cols)."""
-    for name, plane in zip(_PLANES, planes, strict=True):
-        for percentile, value in zip(_PERCENTILES, np.percentile(plane[::2, ::2], _PERCENTILES), strict=True):
-            yield f"{name}: percentile {percentile}", 2.0 * np.sqrt(max(value, 0.0))
-    yield "share of glass", 3.0 * float(np.mean(planes[3] < 0.15))
+def _pattern_features(levels: _Pyramid) -> Iterable[float]:
+    """Describe the finest texture of each level: local binary patterns."""
+    for (plane, _), spread in zip(levels, _PATTERN_SPREADS, strict=False):
+        yield from np.sqrt(binary_patterns(plane, 0.01)) * (_PATTERN_WEIGHT / spread)
 
 
-def _texture(plane: NDArray[np.float32], name: str) -> Iterator[tuple[str, float]]:
-    """Yield texture features of one level of a normalised plane."""
-    deviation, skewness, kurtosis = band_moments(plane, smooth(plane))
-    yield f"{name}: log band energy", 1.0 * np.log(deviation + 0.01)
-    yield f"{name}: band skewness", float(np.arcsinh(skewness))
-    yield f"{name}: band kurtosis", 0.5 * float(np.arcsinh(kurtosis))
-    length, spread, coherence, coherence_spread = gradient_statistics(plane, 4)
-    yield f"{name}: log gradient", 1.0 * np.log(length + 0.01)
-    yield f"{name}: gradient spread", 2.0 * spread
-    yield f"{name}: coherence", 5.0 * coherence
-    yield f"{name}: coherence spread", 10.0 * coherence_spread
-    for pattern, share in enumerate(binary_patterns(plane, 0.02)):
-        yield f"{name}: pattern {pattern}", 2.0 * float(np.sqrt(share))
+def _energy_features(levels: _Pyramid) -> Iterable[float]:
+    """Describe the gradients of each level and how they are arranged."""
+    for (plane, _), n_scales in zip(levels, _ENERGY_SCALES, strict=True):
+        mean, changes = oriented_energies(plane, n_scales)
+        yield np.log(mean / 0.1) * (_ENERGY_WEIGHT / _ENERGY_SPREAD)
+        spreads = np.repeat(_CHANGE_SPREADS[:n_scales], 2)
+        yield from np.log(changes + 0.02) * (_ENERGY_WEIGHT / spreads)
 
 
-def _feature_names() -> tuple[str, ...]:
-    """Return the names in the order of the embedding."""
-    blank = np.full((SMALLEST_TILE_PX, SMALLEST_TILE_PX, 3), 255, np.uint8)
-    return tuple(name for name, _ in _features(blank))
+def _gap_features(levels: _Pyramid) -> Iterable[float]:
+    """Describe how far apart the darkest things are: spacing of nuclei."""
+    yield from np.sqrt(gap_shares(levels[0][1], 0.85, _GAP_LIMITS_PX)) * (_GAP_WEIGHT / _GAP_SPREAD)
 
 
-FEATURE_NAMES = _feature_names()
+def _contrast_features(plane: _Plane) -> Iterable[float]:
+    """Describe where the quantiles of a plane lie between its 5th and 95th percentile."""
+    low, *inner, high = np.quantile(plane[::2, ::2], (0.05, *_CONTRAST_QUANTILES, 0.95))
+    for value in inner:
+        yield (value - low) / (high - low + 0.1) * (_CONTRAST_WEIGHT / _CONTRAST_SPREAD)
+
+
+def _colour_features(plane: _Plane) -> Iterable[float]:
+    """Describe how much of a stain there is."""
+    yield from np.quantile(plane[::2, ::2], _COLOUR_QUANTILES) * (_COLOUR_WEIGHT / _COLOUR_SPREAD)
+
+
+def _features(tile: NDArray[np.uint8]) -> list[float]:
+    """Return the features of a tile (tile_px, tile_px, 3) in the order of `FEATURE_NAMES`."""
+    hematoxylin, eosin, residual, density = separate(tile)
+    darkness = pyramid(level(density), _N_LEVELS)
+    blueness = pyramid(level(hematoxylin - np.float32(0.5) * eosin), len(_ENERGY_SCALES))
+    return [
+        *_shape_features(darkness),
+        *_pattern_features(darkness),
+        *_energy_features(blueness),
+        *_gap_features(darkness),
+        *_contrast_features(density),
+        *_contrast_features(hematoxylin),
+        *_colour_features(hematoxylin),
+        *_colour_features(eosin),
+        *_colour_features(residual),
+    ]
+
+
+def _feature_names() -> Iterable[str]:
+    """Yield a name for every feature."""
+    for step in range(_N_LEVELS):
+        for threshold in _THRESHOLDS:
+            what = f"darkest {100 - 100 * threshold:.0f} % at level {step}"
+            yield from (f"boundary of {what}", f"Euler number of {what}, 4 neighbours")
+            yield f"Euler number of {what}, 8 neighbours"
+    for step in range(_N_PATTERN_LEVELS):
+        yield from (f"{ones} darker neighbours in a run, level {step}" for ones in range(N_PATTERNS - 1))
+        yield f"darker neighbours in several runs, level {step}"
+    for step, n_scales in enumerate(_ENERGY_SCALES):
+        yield f"gradient of blueness, level {step}"
+        for scale in range(n_scales):
+            yield f"its change along itself over {2 ** (scale + 1)} px of level {step}"
+            yield f"its change across itself over {2 ** (scale + 1)} px of level {step}"
+    yield from (f"share farther than {limit:g} px from the darkest 15 %" for limit in _GAP_LIMITS_PX)
+    for plane in ("density", "hematoxylin"):
+        yield from (f"relative quantile {quantile:g} of {plane}" for quantile in _CONTRAST_QUANTILES)
+    for plane in ("hematoxylin", "eosin", "residual"):
+        yield from (f"quantile {quantile:g} of {plane}" for quantile in _COLOUR_QUANTILES)
+
+
+FEATURE_NAMES = tuple(_feature_names())
 
 
 class StainTextureEncoder:
-    """Named colour and texture statistics of a tile; see `FEATURE_NAMES`.
+    """Shapes, textures and a little colour of a tile; see `FEATURE_NAMES`.
 
     Parameters
     ----------
     card
-        `tile_px` at least 64; any `mpp` (the features are made for 0.5).
+        `tile_px` at least 64; any `mpp` (0.5 is what the scales were chosen for).
     n_threads
         Threads of one call of `encode`; None: one a core. The embeddings do not depend on it.
     """
@@ -93,14 +158,24 @@ class StainTextureEncoder:
     def __init__(self, card: EncoderCard, n_threads: int | None = None) -> None:
         if card.tile_px < SMALLEST_TILE_PX:
             raise InvalidInputError(
-                f"tile_px of 'stain-texture' must be at least {SMALLEST_TILE_PX}; got {card.tile_px}."
+                f"tile_px of {card.name!r} must be at least {SMALLEST_TILE_PX}; got {card.tile_px}."
             )
         self.card = dataclasses.replace(card, n_dims=len(FEATURE_NAMES))
         self.feature_names = FEATURE_NAMES
         self.n_threads = n_threads or os.cpu_count() or 1
 
     def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return embeddings, shape (n, n_dims), of tiles, shape (n, tile_px, tile_px, 3), red green blue.
+        """Return the embeddings of tiles.
+
+        Parameters
+        ----------
+        tiles
+            Shape (n, tile_px, tile_px, 3), red green blue.
+
+        Returns
+        -------
+        ndarray of float32
+            Shape (n, n_dims), always finite.
 
         Raises
         ------
@@ -113,10 +188,11 @@ class StainTextureEncoder:
                 f"tiles must be uint8 of shape (n, {tile_px}, {tile_px}, 3); got {tiles.dtype} {tiles.shape}."
             )
         embeddings = np.empty((len(tiles), len(FEATURE_NAMES)), np.float32)
-
-        def fill(index: int) -> None:
-            embeddings[index] = [value for _, value in _features(tiles[index])]
-
-        with ThreadPoolExecutor(self.n_threads) as pool:
-            list(pool.map(fill, range(len(tiles))))
+        if self.n_threads == 1 or len(tiles) < 2:
+            features: Iterable[list[float]] = map(_features, tiles)
+        else:
+            with ThreadPoolExecutor(self.n_threads) as pool:
+                features = list(pool.map(_features, tiles))
+        for embedding, values in zip(embeddings, features, strict=True):
+            embedding[:] = values
         return embeddings
