@@ -131,7 +131,8 @@ def expand(extra: str, project: str, extras: dict[str, list[str]]) -> Iterable[s
     """List the requirements of an extra, those of the extras that it names included."""
     for line in extras[extra]:
         if line.startswith(f"{project}["):
-            yield from expand(line.removeprefix(f"{project}[").rstrip("]"), project, extras)
+            for inner in line.removeprefix(f"{project}[").rstrip("]").split(","):
+                yield from expand(inner, project, extras)
         else:
             yield line
 
