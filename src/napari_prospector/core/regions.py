@@ -70,7 +70,7 @@ def known_truth(truth: ArrayLike) -> NDArray[np.int8]:
     values = np.asarray(truth)
     if values.ndim != 1:
         raise InvalidInputError(f"truth must have shape (n_tokens,); got {values.shape}.")
-    strange = values[~np.isin(values, (-1, 0, 1))] if values.dtype != bool else values[:0]
+    strange = values[(values != 0) & (values != 1) & (values != -1)]
     if strange.size:
         raise InvalidInputError(
             f"truth must be 1 (positive), 0 (negative) or -1 (unknown); got {strange[0]!s}."
