@@ -7,7 +7,8 @@ time is linear in tokens.
 Both of the peer's functions build its ball from the list of edges on each call, so that time is theirs too. Ours
 need no such thing, but a graph: the column *with graph* adds its building from mask and embeddings. The column
 *edges* is our path for any graph, on the same lattice given as edges. Peer and ours run in turn; medians are
-taken after a first call that is not counted, which compiles.
+taken after a first call that is not counted, which compiles. *ratio CPU* compares the CPU seconds of all threads:
+what remains of it on a machine that is busy with other work.
 
     PROSPECTOR_SHARED=../shared python benchmarks/hops.py
 """
@@ -27,7 +28,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -42,6 +43,7 @@ HOLES = (0.0, 0.15)
 RADII = (1, 2, 4)
 LINEAR_SIDES = {100_000: 316, 1_000_000: 1000, 10_000_000: 3162}
 LINEAR_RADIUS = 4
+SHORTEST_S = 0.2
 
 
 def bar(radius: int, holes: float) -> float:
@@ -71,17 +73,32 @@ def draw_graph(side: int, holes: float, rng: np.random.Generator) -> tuple[Token
     return graph, rng.integers(0, N_CONCEPTS, graph.n_tokens, dtype=np.int32)
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+class Spent(NamedTuple):
+    """Wall and CPU seconds of one call; the threads of a call add up in the second."""
+
+    wall: float
+    cpu: float
 
 
-def medians(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median wall time of each, in turn, so that a busy machine slows all of them."""
-    rounds = [{name: seconds(call) for name, call in calls.items()} for _ in range(repeats + 1)]
-    return {name: statistics.median(one[name] for one in rounds[1:]) for name in calls}
+def seconds(call: Callable[[], Any], n_calls: int = 1) -> Spent:
+    """Time of one call, as the mean of several in a row."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(n_calls):
+        call()
+    return Spent((time.perf_counter() - wall) / n_calls, (time.process_time() - cpu) / n_calls)
+
+
+def medians(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Spent]:
+    """Median times of each, in turn, so that a busy machine slows all of them.
+
+    What is short is called several times in a row: on a busy machine one call of a millisecond waits for its
+    turn longer than it takes.
+    """
+    for call in calls.values():
+        call()  # compiles
+    n_calls = {name: max(1, round(SHORTEST_S / seconds(call).wall)) for name, call in calls.items()}
+    rounds = [{name: seconds(call, n_calls[name]) for name, call in calls.items()} for _ in range(repeats)]
+    return {name: Spent(*(statistics.median(one[name][clock] for one in rounds) for clock in (0, 1))) for name in calls}
 
 
 def against_peer(peer: Any, n_threads: int, repeats: int, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -119,7 +136,7 @@ def with_graph(ours: Callable[..., Any], graph: TokenGraph, *arguments: Any) -> 
 def peer_call(
     peer: Any, name: str, n_tokens: int, edges: np.ndarray, concepts: np.ndarray, radius: int, kernel: np.ndarray
 ) -> Callable[[], Any]:
-    """Bind one of the peer's functions, to its arguments."""
+    """Bind one of the peer's functions to its arguments."""
     if name == "count":
         return partial(peer.count, n_tokens, edges, concepts, N_CONCEPTS, radius)
     return partial(peer.convolve, n_tokens, edges, concepts, N_CONCEPTS, radius, kernel)
@@ -133,15 +150,16 @@ def assert_same(theirs: np.ndarray, *ours: np.ndarray) -> None:
         np.testing.assert_array_equal(numbers, ours[0])
 
 
-def row_of(name: str, n_tokens: int, radius: int, holes: float, spent: dict[str, float]) -> dict[str, Any]:
+def row_of(name: str, n_tokens: int, radius: int, holes: float, spent: dict[str, Spent]) -> dict[str, Any]:
     """Give times in ms and the ratios that were promised."""
-    ratios = {f"ratio {key}": spent["peer"] / spent[key] for key in ("ours", "with graph", "edges")}
+    ratios = {f"ratio {key}": spent["peer"].wall / spent[key].wall for key in ("ours", "with graph", "edges")}
+    ratios["ratio CPU"] = spent["peer"].cpu / spent["ours"].cpu
     return {
         "function": name,
         "n_tokens": n_tokens,
         "radius": radius,
         "holes": holes,
-        **{f"{key} ms": 1e3 * value for key, value in spent.items()},
+        **{f"{key} ms": 1e3 * value.wall for key, value in spent.items()},
         **ratios,
         "bar": bar(radius, holes),
         "met": ratios["ratio ours"] >= bar(radius, holes),
@@ -164,8 +182,10 @@ def linearity(n_threads: int, repeats: int, rng: np.random.Generator) -> list[di
                 },
                 repeats,
             )
-            per_token = {f"{name} ns/token": 1e9 * value / graph.n_tokens for name, value in spent.items()}
-            rows.append({"n_tokens": graph.n_tokens, "radius": LINEAR_RADIUS, "holes": holes, **per_token})
+            rows.append({"n_tokens": graph.n_tokens, "radius": LINEAR_RADIUS, "holes": holes})
+            for name, value in spent.items():
+                rows[-1] |= {f"{name} ns/token": 1e9 * value.wall / graph.n_tokens}
+                rows[-1] |= {f"{name} CPU ns/token": 1e9 * value.cpu / graph.n_tokens}
             rows[-1]["peak grew by MiB"] = peak_mib() - before
     return rows
 
@@ -183,20 +203,18 @@ def many_small(rng: np.random.Generator) -> dict[str, Any]:
         for graph in graphs:
             concepts = rng.integers(0, n_concepts, graph.n_tokens)
             for radius in (1, 2, 4, 8):
-                spent += seconds(partial(count, graph, concepts, n_concepts, radius))
+                spent += seconds(partial(count, graph, concepts, n_concepts, radius)).wall
     return {"slides": 100, "mean tokens": statistics.mean(graph.n_tokens for graph in graphs), "seconds": spent}
 
 
 def commit() -> str:
-    """Commit of the checkout; marked where tracked files differ from it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
+    """Name the commit of the checkout; marked where the measured files differ from it."""
+    own = ["benchmarks/hops.py", "src/napari_prospector/core"]
+    head, changes = (
+        subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False).stdout.strip()
+        for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", *own))
     )
-    return done.stdout.strip()
+    return head + ("-dirty" if changes else "")
 
 
 def show(console: Console, title: str, rows: list[dict[str, Any]]) -> None:

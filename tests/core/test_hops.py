@@ -232,24 +232,42 @@ def test_the_paths_agree_for_any_number_of_concepts(k: int) -> None:
 
 
 def assert_same_both_ways(graph: TokenGraph, radius: int, k: int = CONCEPTS) -> None:
-    edges = as_edges(graph)
     concepts, kernel = drawn(graph, k), drawn_kernel(k, radius)
-    np.testing.assert_array_equal(count(graph, concepts, k, radius), count(edges, concepts, k, radius))
-    np.testing.assert_array_equal(convolve(graph, concepts, kernel, radius), convolve(edges, concepts, kernel, radius))
-    np.testing.assert_array_equal(
-        neighbour_counts(graph, concepts, k, radius), neighbour_counts(edges, concepts, k, radius)
-    )
+    edges = as_edges(graph)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbourhood, "_is_dense", lambda *_: True)
+        by_boxes = (
+            count(graph, concepts, k, radius),
+            convolve(graph, concepts, kernel, radius),
+            neighbour_counts(graph, concepts, k, radius),
+        )
+    np.testing.assert_array_equal(by_boxes[0], count(edges, concepts, k, radius))
+    np.testing.assert_array_equal(by_boxes[1], convolve(edges, concepts, kernel, radius))
+    np.testing.assert_array_equal(by_boxes[2], neighbour_counts(edges, concepts, k, radius))
 
 
-def test_a_lattice_takes_the_lattice_path_up_to_the_radius_that_fits_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("graph", "radius", "path"),
+    [
+        (lattice((67, 71), 0.85, seed=1), 1, "slide_boxes"),
+        (lattice((67, 71), 0.85, seed=1), 8, "slide_boxes"),
+        (lattice((128, 192), 1.0, seed=2), 31, "slide_boxes"),
+        (lattice((128, 192), 1.0, seed=2), 32, "search_balls"),
+        (lattice((67, 71), 0.1, seed=3), 4, "search_balls"),
+        (lattice((197, 2), 1.0, seed=4), 4, "search_balls"),
+        (lattice((1, 197), 1.0, seed=5), 4, "search_balls"),
+        (disc(89), 4, "slide_boxes"),
+        (chain_graph(np.ones((197, 1))), 1, "search_balls"),
+    ],
+)
+def test_dense_lattices_take_the_lattice_path(
+    graph: TokenGraph, radius: int, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken = []
-    for name in ("slide_boxes", "search_balls"):
-        kernel = getattr(hops, name)
-        monkeypatch.setattr(hops, name, lambda *args, n=name, k=kernel: (taken.append(n), k(*args)))
-    graph = lattice((7, 11), 0.8, seed=1)
-    for radius in (1, hops.MAX_BOX_RADIUS, hops.MAX_BOX_RADIUS + 1):
-        count(graph, drawn(graph, CONCEPTS), CONCEPTS, radius)
-    assert taken == ["slide_boxes", "slide_boxes", "search_balls"]
+    monkeypatch.setattr(hops, "slide_boxes", lambda *_: taken.append("slide_boxes"))
+    monkeypatch.setattr(hops, "search_balls", lambda *_: taken.append("search_balls"))
+    count(graph, drawn(graph, CONCEPTS), CONCEPTS, radius, n_threads=1)
+    assert taken == [path]
 
 
 def test_a_radius_beyond_the_graph_reaches_all_that_is_connected() -> None:

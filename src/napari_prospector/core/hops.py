@@ -27,6 +27,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 __all__ = [
+    "GROUP",
     "MAX_BOX_RADIUS",
     "SLOT_STEP",
     "WORD",

@@ -154,7 +154,8 @@ def convolve(
     if radius == 0:
         return weights[ids]
     scores = np.empty(graph.n_tokens)
-    _spent(graph, ids, radius, n_threads, lambda: _wanted(n_concepts, kernel=weights, scores=scores))
+    wanted = _wanted(n_concepts, kernel=weights, scores=scores)
+    _spent(graph, ids, radius, n_threads, lambda: wanted)
     return scores
 
 
@@ -188,7 +189,8 @@ def neighbour_counts(
     radius = checked_whole("radius", radius, 0)
     ids = checked_concepts(concepts, n_concepts, graph.n_tokens)
     near = np.empty((graph.n_tokens, n_concepts), np.int32)
-    _spent(graph, ids, radius, n_threads, lambda: _wanted(n_concepts, near=near))
+    wanted = _wanted(n_concepts, near=near)
+    _spent(graph, ids, radius, n_threads, lambda: wanted)
     return near
 
 
@@ -293,23 +295,33 @@ def _plan(
     """Choose the kernel: a function that spends units first to last, how many there are, and when to use threads."""
     # Unsigned: numba then omits the test for negative indices, a third of the time of these loops.
     unsigned = concepts.view(np.uint32)
+    if graph.mask is not None and radius <= hops.MAX_BOX_RADIUS:
+        # Tiles as equal as can be, of 64 cells at most on each side.
+        height, width = (-(-side // -(-side // hops.WORD)) for side in graph.mask.shape)
+        ranks = hops.rank_table(graph.mask, width)
+        if _is_dense(graph, ranks, radius):
+
+            def slide(first: int, last: int, wanted: hops.Wanted) -> None:
+                hops.slide_boxes(graph.mask, ranks, height, width, unsigned, radius, first, last, wanted)
+
+            return slide, -(-graph.mask.shape[0] // height) * ranks.shape[1], _LEAST_SLID
     indptr, indices = graph.indptr.view(np.uint64), graph.indices.view(np.uint32)
-    if graph.mask is None or radius > hops.MAX_BOX_RADIUS:
-        order = hops.blob_order(indptr, indices)
+    order = hops.blob_order(indptr, indices)
 
-        def spend(first: int, last: int, wanted: hops.Wanted) -> None:
-            hops.search_balls(indptr, indices, order, unsigned, radius, first, last, wanted)
+    def search(first: int, last: int, wanted: hops.Wanted) -> None:
+        hops.search_balls(indptr, indices, order, unsigned, radius, first, last, wanted)
 
-        return spend, -(-graph.n_tokens // hops.WORD), _LEAST_SEARCHED
+    return search, -(-graph.n_tokens // hops.WORD), _LEAST_SEARCHED
 
-    # Tiles as equal as can be, of 64 cells at most on each side.
-    height, width = (-(-side // -(-side // hops.WORD)) for side in graph.mask.shape)
-    ranks = hops.rank_table(graph.mask, width)
 
-    def slide(first: int, last: int, wanted: hops.Wanted) -> None:
-        hops.slide_boxes(graph.mask, ranks, height, width, unsigned, radius, first, last, wanted)
+def _is_dense(graph: TokenGraph, ranks: NDArray[np.int64], radius: int) -> bool:
+    """Whether boxes are worth sliding: a word costs the same for one token as for 64, and more the larger the box.
 
-    return slide, -(-graph.mask.shape[0] // height) * ranks.shape[1], _LEAST_SLID
+    Measured on random holes, blobs and thin strips: where this says no, searching takes less time or little more.
+    """
+    n_words = np.count_nonzero(np.diff(ranks.ravel(), append=graph.n_tokens))
+    n_idle_rows = max(1.0, hops.GROUP / len(ranks))
+    return bool(graph.n_tokens > (0.25 + 0.015 * radius) * n_words * n_idle_rows * hops.WORD)
 
 
 @cache
