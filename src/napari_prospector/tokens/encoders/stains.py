@@ -7,11 +7,13 @@ replaced by the share of the tile that is below it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STAIN_VECTORS", "UNMIXING", "level", "separate"]
+__all__ = ["STAIN_VECTORS", "UNMIXING", "level", "quantiles", "separate"]
 
 # Rows: hematoxylin, eosin, residual (their cross product); columns: optical density in red, green, blue.
 # Ruifrok and Johnston 2001, table 1, each row of unit length.
@@ -64,10 +66,8 @@ def separate(tile: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 @numba.njit(nogil=True, cache=True)
-def _shares_below(
-    plane: NDArray[np.float32], lowest: float, highest: float, n_bins: int, softness: float
-) -> NDArray[np.float32]:
-    """Return, for each bin of values, the share of the plane (rows, cols) below it, shape (n_bins,)."""
+def _cumulate(plane: NDArray[np.float32], lowest: float, highest: float, n_bins: int) -> NDArray[np.int64]:
+    """Count the pixels of a plane (rows, cols) below each edge of the bins, shape (n_bins + 1,)."""
     scale, shift = np.float32(n_bins / (highest - lowest)), np.float32(lowest)
     cumulated = np.zeros(n_bins + 1, np.int64)
     for row in range(plane.shape[0]):
@@ -75,13 +75,21 @@ def _shares_below(
             cumulated[min(max(int((plane[row, col] - shift) * scale), 0), n_bins - 1) + 1] += 1
     for edge in range(n_bins):
         cumulated[edge + 1] += cumulated[edge]
-    half = max(int(softness * scale / 2), 1)
+    return cumulated
+
+
+@numba.njit(nogil=True, cache=True)
+def _soften(cumulated: NDArray[np.int64], half: int) -> NDArray[np.float32]:
+    """Return the share below each bin, averaged over the edges up to `half` away, shape (n_bins,)."""
+    n_bins = cumulated.size - 1
     shares = np.empty(n_bins, np.float32)
+    total = cumulated[0] * (half + 1)
+    for edge in range(half):
+        total += cumulated[min(edge, n_bins)]
     for place in range(n_bins):
-        total = np.int64(0)
-        for edge in range(place - half, place + half + 1):
-            total += cumulated[min(max(edge, 0), n_bins)]
-        shares[place] = total / ((2 * half + 1) * plane.size)
+        total += cumulated[min(place + half, n_bins)]
+        shares[place] = total / ((2 * half + 1) * cumulated[n_bins])
+        total -= cumulated[max(place - half, 0)]
     return shares
 
 
@@ -121,4 +129,24 @@ def level(
     ndarray of float32
         Shape (rows, cols), 0 to 1.
     """
-    return _look_up(plane, *span, _shares_below(plane, *span, _N_BINS, softness))
+    half = max(int(softness * _N_BINS / (span[1] - span[0]) / 2), 1)
+    return _look_up(plane, *span, _soften(_cumulate(plane, *span, _N_BINS), half))
+
+
+def quantiles(plane: NDArray[np.float32], shares: Sequence[float]) -> NDArray[np.float64]:
+    """Return the densities below which given shares of a plane lie, exact to 0.006.
+
+    Parameters
+    ----------
+    plane
+        Shape (rows, cols), optical density.
+    shares
+        Shape (n_shares,), 0 to 1.
+
+    Returns
+    -------
+    ndarray of float64
+        Shape (n_shares,), from -2 to 4.
+    """
+    below = _cumulate(plane, *_DENSITY_SPAN, _N_BINS) / plane.size
+    return np.interp(shares, below, np.linspace(*_DENSITY_SPAN, _N_BINS + 1))

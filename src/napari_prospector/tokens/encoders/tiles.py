@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.encoders.cards import EncoderCard
-from napari_prospector.tokens.encoders.shapes import boundary_and_euler, gap_shares
-from napari_prospector.tokens.encoders.stains import level, separate
+from napari_prospector.tokens.encoders.shapes import GRAIN_MEASURES, boundary_and_euler, gap_shares, grain_measures
+from napari_prospector.tokens.encoders.stains import level, quantiles, separate
 from napari_prospector.tokens.encoders.texture import N_PATTERNS, binary_patterns, oriented_energies, pyramid
 
 __all__ = ["FEATURE_NAMES", "SMALLEST_TILE_PX", "StainTextureEncoder"]
@@ -45,26 +45,26 @@ _PATTERN_SPREADS = (0.02, 0.02, 0.022, 0.034)
 _ENERGY_SPREAD = 0.12
 _CHANGE_SPREADS = (0.05, 0.08, 0.13, 0.2)
 _GAP_SPREAD = 0.06
+_GRAIN_SPREADS = (0.36, 0.23, 0.19, 0.57, 0.04, 0.013, 0.066, 0.035, 0.11)
 _CONTRAST_SPREAD = 0.07
 _COLOUR_SPREAD = 0.3
 # A kind with many features that say similar things counts for less, colour for least: patients
 # differ in stain more than diseases do.
 _SHAPE_WEIGHT, _PATTERN_WEIGHT, _ENERGY_WEIGHT = 0.34, 0.40, 0.43
-_GAP_WEIGHT, _CONTRAST_WEIGHT, _COLOUR_WEIGHT = 0.6, 0.56, 0.2
+_GAP_WEIGHT, _GRAIN_WEIGHT, _CONTRAST_WEIGHT, _COLOUR_WEIGHT = 0.6, 0.58, 0.56, 0.2
 
 _Plane = NDArray[np.float32]
 _Pyramid = list[tuple[_Plane, _Plane]]
 
 
 def _shape_features(levels: _Pyramid) -> Iterable[float]:
-    """Describe what lies above each threshold at each level: boundary and Euler numbers."""
+    """Describe what lies above each threshold at each level: boundary and Euler number."""
     for (_, smoothed), euler_spread in zip(levels, _EULER_SPREADS, strict=True):
         levelled = level(smoothed, softness=0.05, span=(0.0, 1.0))
         for threshold in _THRESHOLDS:
-            boundary, euler_four, euler_eight = boundary_and_euler(levelled, threshold)
+            boundary, euler = boundary_and_euler(levelled, threshold)
             yield np.log(boundary / 0.1 + 0.1) * (_SHAPE_WEIGHT / _BOUNDARY_SPREAD)
-            yield np.arcsinh(200 * euler_four) * (_SHAPE_WEIGHT / euler_spread)
-            yield np.arcsinh(200 * euler_eight) * (_SHAPE_WEIGHT / euler_spread)
+            yield np.arcsinh(200 * euler) * (_SHAPE_WEIGHT / euler_spread)
 
 
 def _pattern_features(levels: _Pyramid) -> Iterable[float]:
@@ -87,16 +87,22 @@ def _gap_features(levels: _Pyramid) -> Iterable[float]:
     yield from np.sqrt(gap_shares(levels[0][1], 0.85, _GAP_LIMITS_PX)) * (_GAP_WEIGHT / _GAP_SPREAD)
 
 
+def _grain_features(levels: _Pyramid) -> Iterable[float]:
+    """Describe size and form of the darkest things: nuclei and clumps of them."""
+    darkest = level(levels[0][1], softness=0.05, span=(0.0, 1.0))
+    yield from grain_measures(darkest, 0.85) * (_GRAIN_WEIGHT / np.array(_GRAIN_SPREADS))
+
+
 def _contrast_features(plane: _Plane) -> Iterable[float]:
     """Describe where the quantiles of a plane lie between its 5th and 95th percentile."""
-    low, *inner, high = np.quantile(plane[::2, ::2], (0.05, *_CONTRAST_QUANTILES, 0.95))
+    low, *inner, high = quantiles(plane, (0.05, *_CONTRAST_QUANTILES, 0.95))
     for value in inner:
         yield (value - low) / (high - low + 0.1) * (_CONTRAST_WEIGHT / _CONTRAST_SPREAD)
 
 
 def _colour_features(plane: _Plane) -> Iterable[float]:
     """Describe how much of a stain there is."""
-    yield from np.quantile(plane[::2, ::2], _COLOUR_QUANTILES) * (_COLOUR_WEIGHT / _COLOUR_SPREAD)
+    yield from quantiles(plane, _COLOUR_QUANTILES) * (_COLOUR_WEIGHT / _COLOUR_SPREAD)
 
 
 def _features(tile: NDArray[np.uint8]) -> list[float]:
@@ -109,6 +115,7 @@ def _features(tile: NDArray[np.uint8]) -> list[float]:
         *_pattern_features(darkness),
         *_energy_features(blueness),
         *_gap_features(darkness),
+        *_grain_features(darkness),
         *_contrast_features(density),
         *_contrast_features(hematoxylin),
         *_colour_features(hematoxylin),
@@ -122,8 +129,7 @@ def _feature_names() -> Iterable[str]:
     for step in range(_N_LEVELS):
         for threshold in _THRESHOLDS:
             what = f"darkest {100 - 100 * threshold:.0f} % at level {step}"
-            yield from (f"boundary of {what}", f"Euler number of {what}, 4 neighbours")
-            yield f"Euler number of {what}, 8 neighbours"
+            yield from (f"boundary of {what}", f"Euler number of {what}")
     for step in range(_N_PATTERN_LEVELS):
         yield from (f"{ones} darker neighbours in a run, level {step}" for ones in range(N_PATTERNS - 1))
         yield f"darker neighbours in several runs, level {step}"
@@ -133,6 +139,7 @@ def _feature_names() -> Iterable[str]:
             yield f"its change along itself over {2 ** (scale + 1)} px of level {step}"
             yield f"its change across itself over {2 ** (scale + 1)} px of level {step}"
     yield from (f"share farther than {limit:g} px from the darkest 15 %" for limit in _GAP_LIMITS_PX)
+    yield from (f"darkest 15 %: {measure}" for measure in GRAIN_MEASURES)
     for plane in ("density", "hematoxylin"):
         yield from (f"relative quantile {quantile:g} of {plane}" for quantile in _CONTRAST_QUANTILES)
     for plane in ("hematoxylin", "eosin", "residual"):
