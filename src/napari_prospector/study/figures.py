@@ -41,7 +41,9 @@ _UNKNOWN_COLOR = (0.5, 0.5, 0.5, 1.0)
 _INK = "#333333"
 _GROUND = 0.87
 _BLANK_BELOW = 0.02  # of the colour limit: a map whose scores are all smaller looks empty
-_SMALL: dict[str, Any] = {"size": 7, "va": "center", "color": _INK, "parse_math": False}  # names may hold a $
+# names may hold a $, which would start a formula
+_TITLE: dict[str, Any] = {"size": 10, "color": _INK, "loc": "left", "pad": 4, "parse_math": False}
+_SMALL: dict[str, Any] = {"size": 7, "va": "center", "color": _INK, "parse_math": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +323,7 @@ def _backdrop(axes: Axes, picture: SlidePicture, strength: float) -> None:
 def _draw_slide(axes: Axes, below: Axes, picture: SlidePicture) -> None:
     """Draw the slide with a scale bar."""
     _backdrop(axes, picture, 1)
-    axes.set_title("slide", size=10, color=_INK, loc="left", pad=4, parse_math=False)
+    axes.set_title("slide", **_TITLE)
     width_um = picture.slide_shape[1] * picture.geometry.slide_mpp
     bar = _round_length(width_um / 4)
     share = bar / width_um
@@ -341,22 +343,17 @@ def _draw_map(axes: Axes, below: Axes, picture: SlidePicture) -> None:
     _backdrop(axes, picture, 0.25)
     _lay(axes, picture, map_colors(picture.scores, picture.limit))
     _outline(axes, picture)
-    outlined = ", truth outlined" if picture.truth is not None and (picture.truth == 1).any() else ""
+    axes.set_title(_fitting(f"{picture.map_name} for {picture.target}"), **_TITLE)
+    limit = picture.limit or 1.0
+    below.imshow(diverging_colors(257)[None], extent=(-limit, limit, 0.72, 0.9), aspect="auto")
+    below.set(xlim=(-limit, limit), ylim=(0, 1))
+    remarks = []
+    if picture.truth is not None and (picture.truth == 1).any():
+        remarks.append("truth outlined")
     if np.abs(picture.scores).max(initial=0) <= _BLANK_BELOW * picture.limit:
-        outlined += ": blank, all scores near 0"
-    axes.set_title(
-        f"{picture.map_name} for {picture.target}{outlined}", size=10, color=_INK, loc="left", pad=4, parse_math=False
-    )
-    below.set(xlim=(-picture.limit or -1, picture.limit or 1), ylim=(0, 1))
-    bar = diverging_colors(257)[None]
-    limits = below.get_xlim()
-    below.imshow(bar, extent=(*limits, 0.72, 0.9), aspect="auto")
-    below.set(xlim=limits, ylim=(0, 1))
-    for value, side, words in (
-        (-picture.limit, "left", "against"),
-        (0.0, "center", ""),
-        (picture.limit, "right", "for"),
-    ):
+        remarks.append("blank: all scores near 0")
+    ends = ((-picture.limit, "left", "against"), (0.0, "center", ", ".join(remarks)), (picture.limit, "right", "for"))
+    for value, side, words in ends:
         below.text(value, 0.66, f"{value:+.3g}" if value else "0", size=8, ha=side, va="top", color=_INK)
         below.text(value, 0.4, words, size=8, ha=side, va="top", color=_INK)
 
@@ -388,9 +385,7 @@ def _draw_concepts(axes: Axes, below: Axes, picture: SlidePicture) -> None:
     _lay(axes, picture, colors[picture.concepts])
     frequent = np.argsort(-np.bincount(picture.concepts, minlength=len(colors)), kind="stable")
     present = [c for c in frequent if (picture.concepts == c).any()]
-    axes.set_title(
-        f"concepts ({len(present)} of {len(colors)} occur)", size=10, color=_INK, loc="left", pad=4, parse_math=False
-    )
+    axes.set_title(f"concepts ({len(present)} of {len(colors)} occur)", **_TITLE)
     below.set(xlim=(0, 3), ylim=(0, 4.2))
     for place, concept in enumerate(present[:_MOST_IN_LEGEND]):
         col, row = divmod(place, 4)
@@ -410,7 +405,7 @@ def _draw_truth(axes: Axes, below: Axes, picture: SlidePicture) -> None:
     _lay(axes, picture, colors)
     known = truth >= 0
     share = f"{(truth == 1).sum() / known.sum():.1%} of tokens" if known.any() else "nothing known"
-    axes.set_title(f"truth: {picture.target}", size=10, color=_INK, loc="left", pad=4, parse_math=False)
+    axes.set_title(_fitting(f"truth: {picture.target}"), **_TITLE)
     below.set(xlim=(0, 3), ylim=(0, 4.2))
     below.add_patch(_swatch((0, 3.3), _TRUTH_COLOR))
     below.text(0.13, 3.55, f"{picture.target}: {share}", **_SMALL)
@@ -429,3 +424,8 @@ def _swatch(place: tuple[float, float], color: Sequence[float] | NDArray[np.floa
 def _short(name: str) -> str:
     """Cut a name to what fits a legend."""
     return name if len(name) <= 17 else name[:16] + "…"
+
+
+def _fitting(title: str) -> str:
+    """Cut a title to what fits over a panel."""
+    return title if len(title) <= 48 else title[:47] + "…"
