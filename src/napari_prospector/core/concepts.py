@@ -147,7 +147,7 @@ class ConceptQuantizer(BaseEstimator):
             raise InvalidInputError(f"centers must have shape (n_concepts, n_dims); got {rows.shape}.")
         quantizer = cls(n_concepts=len(rows), geometry="euclidean")
         mean = rows.mean(axis=0)
-        quantizer._set_affine(rows - mean, mean, np.eye(rows.shape[1]))
+        quantizer._set_affine(rows - mean, mean, None)
         return quantizer
 
     def fit(self, embeddings: ArrayLike | Iterable[ArrayLike], y: object = None) -> Self:
@@ -170,8 +170,10 @@ class ConceptQuantizer(BaseEstimator):
                 f"{self.n_concepts}. Lower n_concepts or add data."
             )
         mean = sample.mean(axis=0, dtype=np.float64)
-        transform = _whitening(sample - mean.astype(np.float32), self.whiten)
-        points = (sample - mean.astype(np.float32)) @ transform.astype(np.float32)
+        points = sample - mean.astype(np.float32)
+        transform = _whitening(points, self.whiten)
+        if transform is not None:
+            points = points @ transform.astype(np.float32)
         if self._is_cosine(sample.shape[1]):
             points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         self._set_affine(self._cluster(points), mean, transform)
@@ -233,9 +235,9 @@ class ConceptQuantizer(BaseEstimator):
         return centers[np.sort(first)]
 
     def _set_affine(
-        self, centers: NDArray[np.float64], mean: NDArray[np.float64], transform: NDArray[np.float64]
+        self, centers: NDArray[np.float64], mean: NDArray[np.float64], transform: NDArray[np.float64] | None
     ) -> None:
-        """Store centres (K, q) of the points (x - mean) @ transform as one affine map of x."""
+        """Store centres (K, q) of the points (x - mean) @ transform as one affine map of x; None is the identity."""
         if self._is_cosine(len(mean)):
             # the nearest direction: the length of a point does not matter
             centers = centers / np.maximum(np.linalg.norm(centers, axis=1, keepdims=True), np.finfo(float).tiny)
@@ -243,9 +245,12 @@ class ConceptQuantizer(BaseEstimator):
         else:
             bias = -0.5 * (centers**2).sum(axis=1)
         self.mean_ = mean.astype(np.float32)
-        self.projection_ = np.ascontiguousarray((transform @ centers.T).astype(np.float32))
+        directions, places = centers.T, centers
+        if transform is not None:
+            directions, places = transform @ centers.T, centers @ np.linalg.pinv(transform)
+        self.projection_ = np.ascontiguousarray(directions.astype(np.float32))
         self.bias_ = bias.astype(np.float32)
-        self.centers_ = (centers @ np.linalg.pinv(transform) + mean).astype(np.float32)
+        self.centers_ = (places + mean).astype(np.float32)
         self.n_concepts_ = len(centers)
 
     def _set_identity(self) -> None:
@@ -338,11 +343,11 @@ def _finite_rows(array: ArrayLike) -> NDArray[np.float32]:
     return rows
 
 
-def _whitening(centred: NDArray[np.float32], whiten: str | None) -> NDArray[np.float64]:
-    """Return the matrix (d, q) that whitens centred rows (n, d)."""
+def _whitening(centred: NDArray[np.float32], whiten: str | None) -> NDArray[np.float64] | None:
+    """Return the matrix (d, q) that whitens centred rows (n, d); None where nothing is to be done."""
     n_dims = centred.shape[1]
     if whiten is None:
-        return np.eye(n_dims)
+        return None
     if whiten == "standardize":
         spread = centred.std(axis=0, dtype=np.float64)
         # a dimension that never varies tells nothing and must not become infinite
