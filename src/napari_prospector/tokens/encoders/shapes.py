@@ -142,7 +142,7 @@ def _label_grains(plane: NDArray[np.float32], threshold: float) -> tuple[NDArray
                 n_labels += 1
                 parents[n_labels] = n_labels
                 labels[row, col] = n_labels
-            elif above == 0 or left in (0, above):
+            elif min(above, left) == 0 or above == left:
                 labels[row, col] = max(above, left)
             else:
                 one, other = _root(parents, above), _root(parents, left)
