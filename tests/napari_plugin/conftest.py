@@ -13,7 +13,8 @@ import pytest
 
 from napari_prospector.core.graph import grid_graph
 from napari_prospector.core.head import ProspectorHead
-from napari_prospector.tokens.encoders.cards import load_encoder
+from napari_prospector.tokens.encoders import cards
+from napari_prospector.tokens.encoders.cards import EncoderCard, load_encoder
 from napari_prospector.tokens.pyramid import write_pyramid
 
 MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_prospector" / "napari.yaml"
@@ -26,7 +27,7 @@ PLANTED_ROWS, PLANTED_COLS = slice(3, 6), slice(7, 9)
 PLANTED_PX = (slice(3 * TILE, 6 * TILE), slice(7 * TILE, 9 * TILE))
 # what the planted tokens look at, and what the other tissue is
 PURPLE, PINK, GLASS = (96, 48, 144), (232, 160, 200), (244, 244, 244)
-MARGIN = 157
+MARGIN, NOISE = 157, 9
 
 
 def paint(planted: bool = True, seed: int = 0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
@@ -35,7 +36,7 @@ def paint(planted: bool = True, seed: int = 0, shape: tuple[int, int] = SHAPE) -
     image[MARGIN:-MARGIN, MARGIN:-MARGIN] = PINK
     if planted:
         image[PLANTED_PX] = PURPLE
-    noise = np.random.default_rng(seed).integers(-9, 10, image.shape)
+    noise = np.random.default_rng(seed).integers(-NOISE, NOISE + 1, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
@@ -74,25 +75,48 @@ def slide_file(first_slide: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(first_slide, tmp_path / "slides"))
 
 
+class MeanColour:
+    """An encoder that anyone can foresee: mean and spread of red, green and blue, and a constant."""
+
+    card = EncoderCard("mean-colour", "test", "these tests", tile_px=TILE_PX, mpp=TILE_MPP, n_dims=7)
+    batch_size = 13
+
+    def encode(self, tiles: np.ndarray) -> np.ndarray:
+        """Embed tiles."""
+        means, spreads = tiles.mean((1, 2)) / 255, tiles.std((1, 2)) / 255
+        return np.column_stack((means, spreads, np.ones(len(tiles)))).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def mean_colour(monkeypatch: pytest.MonkeyPatch) -> MeanColour:
+    """The encoder, found by its name as others are."""
+    encoder = MeanColour()
+
+    def load(name: str, **options: Any) -> Any:
+        return encoder if name == encoder.card.name else load_encoder(name, **options)
+
+    monkeypatch.setattr(cards, "load_encoder", load)
+    return encoder
+
+
 @pytest.fixture(scope="session")
 def head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A head that was fitted to find purple among pink."""
-    encoder = load_encoder("stain-texture", tile_px=TILE_PX, mpp=TILE_MPP)
     rng = np.random.default_rng(5)
-    graphs = [_graph(encoder, rng, n_purple=7 * (i % 2)) for i in range(8)]
+    graphs = [_graph(rng, n_purple=7 * (i % 2)) for i in range(8)]
     # without neighbours the map is the square itself
-    head = ProspectorHead(n_concepts=2, radius=0, n_folds=2, random_state=0)
+    head = ProspectorHead(n_concepts=2, radius=0, n_folds=2, geometry="euclidean", random_state=0)
     head.fit(graphs, ["normal", "tumour"] * 4)
     file = tmp_path_factory.mktemp("heads") / "square.prospector"
-    head.save(file, {"encoder": encoder.card.to_json()})
+    head.save(file, {"encoder": MeanColour.card.to_json()})
     return file
 
 
-def _graph(encoder: Any, rng: np.random.Generator, n_purple: int) -> Any:
+def _graph(rng: np.random.Generator, n_purple: int) -> Any:
     """Embed 5 x 7 tiles of flat colour, the first `n_purple` of them purple."""
-    colors = np.array([PURPLE] * n_purple + [PINK] * (35 - n_purple))[:, None, None]
-    tiles = np.clip(colors + rng.integers(-9, 10, (35, TILE_PX, TILE_PX, 3)), 0, 255).astype(np.uint8)
-    return grid_graph(np.ones((5, 7), bool), encoder.encode(tiles))
+    colors = np.array([PURPLE] * n_purple + [PINK] * (35 - n_purple), np.int16)[:, None, None]
+    tiles = (colors + rng.integers(-NOISE, NOISE + 1, (35, TILE_PX, TILE_PX, 3))).astype(np.uint8)
+    return grid_graph(np.ones((5, 7), bool), MeanColour().encode(tiles))
 
 
 @pytest.fixture

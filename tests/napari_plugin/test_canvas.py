@@ -43,6 +43,11 @@ def look(viewer: Any, only: str, qtbot: Any) -> np.ndarray:
     return np.asarray(viewer.screenshot(canvas_only=True, flash=False))[..., :3].astype(int)
 
 
+def camera(viewer: Any) -> Any:
+    """Return the camera, where napari 0.9 and older ones have it."""
+    return getattr(viewer, "scene", viewer).camera
+
+
 def corners(mask: np.ndarray) -> list[int]:
     """Return first and last row and column of what is True."""
     rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -57,8 +62,8 @@ def test_the_planted_square_lies_under_its_map_and_its_concept(
     centre_px = [(place.start + place.stop - 1) / 2 for place in planted.pixels]
     # at 2.0 only the upper left corner of the square fits the canvas
     seen_px = [place.start for place in planted.pixels] if screen_px_per_pixel > 1 else centre_px
-    viewer.camera.center = (0, *[place * planted.mpp for place in seen_px])
-    viewer.camera.zoom = screen_px_per_pixel / planted.mpp
+    camera(viewer).center = (0, *[place * planted.mpp for place in seen_px])
+    camera(viewer).zoom = screen_px_per_pixel / planted.mpp
     tissue, drawn, concepts = (look(viewer, name, qtbot) for name in ("case7", "case7 · evidence", "case7 · concepts"))
     assert tissue.std() > 3
     assert drawn.std() > 3
@@ -81,8 +86,8 @@ def test_the_planted_square_lies_under_its_map_and_its_concept(
 
 def test_glass_stays_clear_under_the_map(shown: tuple[Any, ProspectPanel], planted: Any, qtbot: Any) -> None:
     viewer, _ = shown
-    viewer.camera.center = (0, 0, 0)
-    viewer.camera.zoom = 1 / planted.mpp
+    camera(viewer).center = (0, 0, 0)
+    camera(viewer).zoom = 1 / planted.mpp
     without = look(viewer, "case7", qtbot)
     viewer.layers["case7 · evidence"].visible = True
     qtbot.wait(50)

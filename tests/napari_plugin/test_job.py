@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Generator
 from dataclasses import replace
@@ -24,10 +25,10 @@ from napari_prospector._napari.job import (
     run_job,
 )
 from napari_prospector._napari.request import ProspectJob, Refusal, other_tokens_paths
-from napari_prospector.core.head import load_head
+from napari_prospector.core.graph import grid_graph
+from napari_prospector.core.head import ProspectorHead, load_head
 from napari_prospector.errors import MismatchError
 from napari_prospector.tokens.encoders import cards
-from napari_prospector.tokens.encoders.cards import load_encoder
 from napari_prospector.tokens.pyramid import write_pyramid
 from napari_prospector.tokens.store import TokenGrid
 
@@ -38,7 +39,7 @@ def job(slide_file: Path, head_file: Path) -> ProspectJob:
         layer="case7",
         slide=slide_file,
         mpp=None,
-        tokens=slide_file.with_name("case7.tif.stain-texture.tokens.zarr"),
+        tokens=slide_file.with_name("case7.tif.mean-colour.tokens.zarr"),
         head=load_head(head_file),
         head_name=head_file.name,
         map="evidence",
@@ -73,6 +74,21 @@ def test_a_job_embeds_and_finds_the_planted_square(job: ProspectJob, planted: An
     embedding = [step for step in seen if step.total]
     assert embedding[0].done == 0
     assert embedding[-1].done == embedding[-1].total == int((result.concepts >= 0).sum())
+
+
+def test_the_built_in_encoder_is_loaded_by_its_card(job: ProspectJob) -> None:
+    encoder = cards.load_encoder("stain-texture", tile_px=67, mpp=1.0)
+    rng = np.random.default_rng(11)
+    graphs = [
+        grid_graph(np.ones((3, 5), bool), encoder.encode(rng.integers(0, 256, (15, 67, 67, 3), np.uint8)))
+        for _ in range(6)
+    ]
+    head = ProspectorHead(n_concepts=2, n_folds=2).fit(graphs, [0, 1] * 3)
+    head.card_ = {"encoder": encoder.card.to_json()}
+    _, result = finish(prospect(replace(job, head=head)))
+    assert np.isfinite(result.scores).any()
+    assert TokenGrid.open(job.tokens).card["name"] == "stain-texture"
+    assert result.target == "1"
 
 
 def test_a_finished_grid_is_used_as_it_is(job: ProspectJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,9 +180,9 @@ def test_the_grid_of_another_pixel_size_is_refused(job: ProspectJob) -> None:
 
 
 def test_a_head_of_another_encoder_is_refused_before_anything_is_embedded(
-    job: ProspectJob, monkeypatch: pytest.MonkeyPatch
+    job: ProspectJob, mean_colour: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = load_encoder("stain-texture", tile_px=71, mpp=1.0)
+    other = SimpleNamespace(card=dataclasses.replace(mean_colour.card, tile_px=71))
     monkeypatch.setattr(cards, "load_encoder", lambda *_, **__: other)
     with pytest.raises(MismatchError, match="71"):
         finish(prospect(job))

@@ -13,31 +13,23 @@ import pytest
 from napari_prospector._napari import job as job_module
 from napari_prospector._napari.layers import provenance
 from napari_prospector._napari.panel import ProspectPanel, show_panel
-from napari_prospector.tokens.encoders.cards import load_encoder
 from napari_prospector.tokens.store import TokenGrid
 
 OURS = "napari-prospector"
 LONG_MS = 60_000
 
 
-class SlowEncoder:
-    """The built-in encoder, one tile at a time, half asleep."""
-
-    batch_size = 1
-
-    def __init__(self) -> None:
-        self._encoder = load_encoder("stain-texture", tile_px=67, mpp=1.0)
-        self.card = self._encoder.card
-
-    def encode(self, tiles: np.ndarray) -> np.ndarray:
-        time.sleep(0.05)
-        return self._encoder.encode(tiles)
-
-
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = SlowEncoder()
-    monkeypatch.setattr(job_module, "_load_encoder", lambda *_: encoder)
+def slow(mean_colour: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embed one tile at a time, half asleep."""
+    encode = mean_colour.encode
+
+    def encode_slowly(tiles: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return encode(tiles)
+
+    monkeypatch.setattr(mean_colour, "encode", encode_slowly)
+    monkeypatch.setattr(mean_colour, "batch_size", 1, raising=False)
 
 
 @pytest.fixture
@@ -90,7 +82,7 @@ def test_the_panel_says_what_is_missing(viewer: Any, slide_file: Path, head_file
     qtbot.waitUntil(panel.run_button.isEnabled, timeout=LONG_MS)
     assert panel.status.text() == ""
     assert panel.form.target.currentText() == "tumour"
-    assert panel.form.tokens.edit.placeholderText() == "case7.tif.stain-texture.tokens.zarr"
+    assert panel.form.tokens.edit.placeholderText() == "case7.tif.mean-colour.tokens.zarr"
 
 
 def test_from_slide_to_map(viewer: Any, panel: ProspectPanel, planted: Any, qtbot: Any, said: list[Any]) -> None:
@@ -133,7 +125,7 @@ def test_a_layer_of_the_user_is_not_replaced(viewer: Any, panel: ProspectPanel, 
 
 @pytest.mark.usefixtures("slow")
 def test_cancel_takes_effect_within_two_seconds_and_the_job_goes_on_later(
-    viewer: Any, panel: ProspectPanel, slide_file: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    viewer: Any, panel: ProspectPanel, slide_file: Path, qtbot: Any
 ) -> None:
     start_slowly(panel, qtbot)
     assert " of " in panel.status.text()
@@ -143,11 +135,10 @@ def test_cancel_takes_effect_within_two_seconds_and_the_job_goes_on_later(
     assert time.perf_counter() - pressed < 2
     assert "Stopped" in panel.status.text()
     assert names(viewer) == ["case7"]
-    grid = TokenGrid.open(slide_file.with_name("case7.tif.stain-texture.tokens.zarr"))
+    grid = TokenGrid.open(slide_file.with_name("case7.tif.mean-colour.tokens.zarr"))
     assert not grid.is_complete
     # no writer holds the store any more
     TokenGrid.open(grid.path, "r+").close()
-    monkeypatch.undo()
     panel.run_button.click()
     finish(panel, qtbot)
     assert "case7 · evidence" in names(viewer)
@@ -164,7 +155,7 @@ def test_removing_the_slide_while_its_job_runs_stops_the_job(
     assert panel.status.text() == "The slide was removed, so its job stopped. What was embedded is kept."
     assert not panel.run_button.isEnabled()
     assert not said
-    TokenGrid.open(slide_file.with_name("case7.tif.stain-texture.tokens.zarr"), "r+").close()
+    TokenGrid.open(slide_file.with_name("case7.tif.mean-colour.tokens.zarr"), "r+").close()
 
 
 @pytest.mark.usefixtures("slow")
@@ -285,9 +276,9 @@ def test_a_token_grid_can_be_prospected_without_its_slide(
     finish(panel, qtbot)
     slide_file.unlink()
     viewer.layers.clear()
-    viewer.open(str(slide_file.with_name("case7.tif.stain-texture.tokens.zarr")), plugin=OURS)
+    viewer.open(str(slide_file.with_name("case7.tif.mean-colour.tokens.zarr")), plugin=OURS)
     panel.run_button.click()
     finish(panel, qtbot)
-    drawn = viewer.layers["case7.tif.stain-texture · evidence"]
+    drawn = viewer.layers["case7.tif.mean-colour · evidence"]
     world = drawn.data_to_world(np.array([place.start for place in planted.tokens]) - 0.5)
     assert world == pytest.approx([(place.start - 0.5) * planted.mpp for place in planted.pixels])

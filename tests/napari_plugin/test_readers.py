@@ -14,7 +14,6 @@ from napari_prospector._napari.panel import ProspectPanel, show_panel
 from napari_prospector._napari.readers import get_grid_reader, get_head_reader, get_slide_reader
 from napari_prospector.errors import FileFormatError
 from napari_prospector.tokens.embed import embed_to_grid
-from napari_prospector.tokens.encoders.cards import load_encoder
 from napari_prospector.tokens.slides import open_slide
 
 OURS = "napari-prospector"
@@ -81,15 +80,17 @@ def test_text_named_svs_is_refused_with_the_reason(tmp_path: Path) -> None:
         reader(str(file))
 
 
-def test_a_token_grid_opens_over_its_slide(viewer: Any, slide_file: Path, planted: Any, tmp_path: Path) -> None:
+def test_a_token_grid_opens_over_its_slide(
+    viewer: Any, slide_file: Path, planted: Any, mean_colour: Any, tmp_path: Path
+) -> None:
     folder = tmp_path / "case7.tokens.zarr"
     with open_slide(slide_file) as slide:
-        embed_to_grid(slide, load_encoder("stain-texture", tile_px=67, mpp=1.0), folder)
+        embed_to_grid(slide, mean_colour, folder)
     coverage, tokens = viewer.open(str(folder), plugin=OURS)
     assert tokens.data.shape == coverage.data.shape == planted.grid
     first = tokens.data_to_world((-0.5, -0.5))
     assert first == pytest.approx((-planted.mpp / 2, -planted.mpp / 2))
-    assert provenance(tokens)["encoder"] == "stain-texture"
+    assert provenance(tokens)["encoder"] == "mean-colour"
 
 
 def test_folders_and_files_of_others_are_left_to_them(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_a_complete_request_becomes_a_job() -> None:
     assert isinstance(job, ProspectJob)
     assert (job.slide, job.tokens, job.map, job.target) == (ASKED.path, Path("/t/x.tokens.zarr"), "decision", "tumour")
     assert job.head is KNOWN.head
+    assert job.mpp == 0.25
     assert job.also_look_in == ()
 
 

@@ -75,7 +75,7 @@ class Facts:
     Attributes
     ----------
     slide_mpp
-        Pixel size that the slide states.
+        Pixel size that the slide states, or was opened with.
     head
         The loaded head; None while it loads or if it could not be.
     head_problem
@@ -98,7 +98,7 @@ class ProspectJob:
     slide
         File of the slide; None where the tokens are all there is.
     mpp
-        Pixel size to use instead of the file's own.
+        Pixel size to use, the file's own or what was asked for in its place.
     tokens
         Folder of the token grid, there or to be made.
     also_look_in
@@ -171,7 +171,7 @@ def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:
     )
     if request.kind == "tokens":
         return job
-    job = replace(job, slide=request.path, mpp=request.mpp)
+    job = replace(job, slide=request.path, mpp=request.mpp or facts.slide_mpp)
     if request.tokens is not None:
         return replace(job, tokens=request.tokens)
     default = default_tokens_path(request.path, encoder_of(facts.head))
