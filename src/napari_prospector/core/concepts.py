@@ -217,10 +217,13 @@ class ConceptQuantizer(BaseEstimator):
         """Tell whether angles are compared."""
         return self.geometry == "cosine" or (self.geometry == "auto" and n_dims >= _COSINE_FROM_DIMS)
 
-    def _cluster(self, points: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _cluster(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """Run k-means on points (n, q); return the distinct centres (n_found, q)."""
-        kind = MiniBatchKMeans if len(points) > self.minibatch_above else KMeans
+        many = len(points) > self.minibatch_above
+        kind = MiniBatchKMeans if many else KMeans
         model = kind(n_clusters=self.n_concepts, n_init=self.n_init, random_state=self.random_state)
+        # scikit-learn measures float32 distances in float64 copies, block by block: slower than one copy of a few rows
+        points = points if many else points.astype(np.float64)
         with warnings.catch_warnings():
             # fewer distinct points than clusters: said below in our own words
             warnings.simplefilter("ignore", ConvergenceWarning)
