@@ -3,40 +3,106 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["encoder_options", "json_option", "print_table", "progress_bar", "stage_bars", "tell", "told"]
+from napari_prospector.errors import StorageError
+
+__all__ = [
+    "check_place",
+    "device_option",
+    "encoder_options",
+    "examples",
+    "json_option",
+    "print_table",
+    "progress_bar",
+    "seed_option",
+    "stage_bars",
+    "tell",
+    "tell_error",
+    "told",
+    "tokens_option",
+    "weights_option",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_ERRORS = Console(stderr=True)
+# Where stdout is no terminal, a table is as wide as a wide one.
+_PIPED_WIDTH = 100
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, on stdout."
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same result."
+)
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a help text: commands to copy, each on a line of its own."""
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
+device_option = click.option(
+    "--device", metavar="NAME", help="Where a timm model runs: cpu, cuda, cuda:1, mps; default: the fastest there is."
+)
+weights_option = click.option(
+    "--weights", type=click.Path(dir_okay=False), help="Weight file, where the head's encoder needs one."
+)
+tokens_option = click.option(
+    "--tokens",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the token grids; default: tokens/ beside the table.",
 )
 
 
 def encoder_options(command: Command) -> Command:
     """Add the options that choose an encoder."""
     options = (
-        click.option("--encoder", default="stain-texture", show_default=True, help="Card, or any timm model by name."),
         click.option(
-            "--weights", type=click.Path(dir_okay=False), help="Local weight file of the encoder (.safetensors)."
+            "--encoder",
+            metavar="NAME",
+            default="stain-texture",
+            show_default=True,
+            help="What turns tiles into embeddings: stain-texture, or any timm model by name.",
         ),
         click.option(
-            "--model-args", multiple=True, metavar="NAME=VALUE", help="Argument of the architecture; repeatable."
+            "--weights",
+            type=click.Path(dir_okay=False),
+            help="Local weight file of the encoder (.safetensors). Nothing is ever downloaded.",
         ),
-        click.option("--mean", type=float, nargs=3, help="Mean of red, green, blue (white = 1)."),
-        click.option("--std", type=float, nargs=3, help="Standard deviation of red, green, blue."),
-        click.option("--tile-px", type=int, help="Width of a tile in pixels, where the encoder allows it."),
-        click.option("--mpp", type=float, help="µm per pixel at which tiles are cut; the encoder's own by default."),
-        click.option("--device", help="cpu, cuda, cuda:1, mps; found by itself by default."),
+        click.option(
+            "--model-args",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Argument of a timm model, such as img_size=224; may be given several times.",
+        ),
+        click.option(
+            "--mean", type=float, nargs=3, metavar="R G B", help="Of the encoder's input, white = 1; default: its own."
+        ),
+        click.option(
+            "--std", type=float, nargs=3, metavar="R G B", help="Of the encoder's input, white = 1; default: its own."
+        ),
+        click.option(
+            "--tile-px",
+            type=click.IntRange(min=1),
+            metavar="PX",
+            help="Width of a tile in pixels, where the encoder allows it; default: its own.",
+        ),
+        click.option(
+            "--mpp", type=float, metavar="UM", help="µm per pixel at which tiles are cut; default: the encoder's own."
+        ),
+        device_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -54,7 +120,7 @@ def progress_bar(quiet: bool = False) -> Iterator[Progress]:
         TextColumn("left"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=_ERRORS, disable=quiet, transient=False) as progress:
+    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=False) as progress:
         yield progress
 
 
@@ -78,22 +144,58 @@ def tell(message: str, quiet: bool = False) -> None:
         click.echo(message, err=True)
 
 
+def tell_error(name: str, message: str, quiet: bool = False) -> None:
+    """Say on stderr what went wrong with one of many files; the others go on."""
+    tell(f"Error: {message if name in message else f'{name}: {message}'}", quiet)
+
+
 def told(result: Mapping[str, Any], as_json: bool, lines: Sequence[str]) -> None:
     """Print a result: one JSON object, or lines for a reader."""
     if as_json:
-        click.echo(json.dumps(result, allow_nan=False, default=str))
+        click.echo(json.dumps(_plain(result), allow_nan=False))
     else:
         for line in lines:
             click.echo(line)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table on stdout."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """Print a table on stdout; its first column may wrap, the others stay whole."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
+        table.add_column(column, justify="left" if number < 2 else "right", no_wrap=number > 0)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)
+
+
+def check_place(path: Path) -> None:
+    """Make the folder of a file, and see that it may be written to, before long work is done for it.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"The folder of {path} cannot be made: {error.strerror}. Name another place.") from error
+    if not os.access(path.parent, os.W_OK):
+        raise StorageError(f"The folder of {path} may not be written to. Name another place.")
+
+
+def _plain(value: Any) -> Any:
+    """Turn a value into what JSON has: NaN and infinity become null, paths and other labels text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_prospector.cli.console import json_option, progress_bar, stage_bars, tell, told
+from napari_prospector.cli.console import (
+    check_place,
+    examples,
+    json_option,
+    progress_bar,
+    seed_option,
+    stage_bars,
+    tell,
+    told,
+)
 from napari_prospector.cli.embedding import encoder_options_of
 from napari_prospector.cli.evaluate import evaluate_cohort, show_evaluation, write_cohort_report
 from napari_prospector.cli.fit import complete_tokens
@@ -23,7 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 
-@click.command()
+@click.command(
+    short_help="Run the whole job on slides that it makes.",
+    epilog=examples("prospect demo", "prospect demo --generated -o drawn/"),
+)
 @click.option(
     "-o",
     "--out",
@@ -34,12 +46,16 @@ __all__ = ["demo"]
 )
 @click.option("--generated", is_flag=True, help="Draw the slides even where real histology is at hand.")
 @click.option(
-    "--n-slides", type=int, default=36, show_default=True, help="Slides of the cohort, a third of them for the test."
+    "--n-slides",
+    type=click.IntRange(min=12),
+    default=36,
+    show_default=True,
+    help="Slides of the cohort, a third of them for the test.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option
 @json_option
 def demo(out: Path, generated: bool, n_slides: int, seed: int, as_json: bool) -> None:
-    r"""Run the whole job on a cohort that it makes: slides and labels in, prospect maps, figures and a report out.
+    """Run the whole job on a cohort that it makes: slides and labels in, prospect maps, figures and a report out.
 
     With real histology in the folder that the environment variable PROSPECTOR_SHARED names (default: ../shared), the
     slides are mosaics of real images; without it they are drawn. Nothing is downloaded and torch is not needed.
@@ -49,7 +65,9 @@ def demo(out: Path, generated: bool, n_slides: int, seed: int, as_json: bool) ->
     from napari_prospector.study.cohort import Cohort
     from napari_prospector.study.cohort_graphs import CohortGraphs
 
+    tell("Nothing is downloaded, and torch is not loaded.", as_json)
     histology = None if generated else real_histology()
+    check_place(out / "any")
     table_path = _make_cohort(out, histology, n_slides, seed, as_json)
     table = Cohort.read(table_path)
     tokens, head_path = out / "tokens", out / "tumour.prospector"
@@ -67,7 +85,7 @@ def demo(out: Path, generated: bool, n_slides: int, seed: int, as_json: bool) ->
     found = evaluate_cohort(head, table, tokens, seed=seed, quiet=as_json)
     files = found.write(out / "evaluation")
     shown = next(Path(row.path) for row in test if row.label == head.target_)
-    command = shlex.join(["prospect", "view", str(shown), "--head", str(head_path), "--tokens", str(stores[shown])])
+    command = _view_command(shown, head_path, stores[shown])
     page = write_cohort_report(
         out / "evaluation", head, table, tokens, found, pictures=12, quiet=as_json, steps=_steps(histology, train, test)
     )
@@ -130,6 +148,13 @@ def _tell_mean_color(table: Cohort, quiet: bool) -> None:
 
     area = mean_color_auroc([row.path for row in table], table.labels, table.groups)
     tell(f"The mean colour of a slide tells the classes apart with AUROC {area:.2f} (0.5 is chance).", quiet)
+
+
+def _view_command(slide: Path, head: Path, tokens: Path) -> str:
+    """Return the command that opens a slide with its map; its paths start at the current folder, where they can."""
+    here = Path.cwd()
+    names = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in (slide, head, tokens)]
+    return shlex.join(["prospect", "view", names[0], "--head", names[1], "--tokens", names[2]])
 
 
 def _steps(histology: Path | None, train: Cohort, test: Cohort) -> list[str]:

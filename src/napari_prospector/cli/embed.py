@@ -8,15 +8,22 @@ from typing import Any
 
 import click
 
-from napari_prospector.cli.console import encoder_options, json_option, tell, told
-from napari_prospector.cli.embedding import SlideJob, embed_slides, encoder_from_options
+from napari_prospector.cli.console import check_place, encoder_options, examples, json_option, tell, told
+from napari_prospector.cli.embedding import SlideJob, check_names, embed_slides, encoder_from_options
 from napari_prospector.cli.main import Exit
 from napari_prospector.errors import InvalidInputError
 
 __all__ = ["embed"]
 
 
-@click.command()
+@click.command(
+    short_help="Embed the tiles of slides; one token grid per slide.",
+    epilog=examples(
+        "prospect embed slides/*.svs -o tokens/",
+        "prospect embed cohort.csv -o tokens/",
+        "prospect embed cohort.csv -o mobilenet/ --encoder mobilenetv2_100 --weights mobilenetv2.safetensors",
+    ),
+)
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -26,17 +33,30 @@ __all__ = ["embed"]
     help="Folder for the token grids.",
 )
 @encoder_options
-@click.option("--slide-mpp", type=float, help="µm per pixel of level 0, for slides that do not state it.")
-@click.option("--stride-px", type=int, help="Distance between tiles; the tile's width by default.")
-@click.option("--min-coverage", type=float, default=0.25, show_default=True, help="Share of tissue a tile must show.")
-@click.option("--tissue-threshold", type=float, help="Optical density of tissue; lower takes in paler tissue.")
+@click.option("--slide-mpp", type=float, metavar="UM", help="µm per pixel of level 0, for slides that do not state it.")
+@click.option(
+    "--stride-px",
+    type=click.IntRange(min=1),
+    metavar="PX",
+    help="Distance between tiles in the encoder's pixels; default: the tile's width, side by side.",
+)
+@click.option(
+    "--min-coverage",
+    type=click.FloatRange(0, 1),
+    default=0.25,
+    show_default=True,
+    help="Share of tissue from which a tile is embedded.",
+)
+@click.option(
+    "--tissue-threshold", type=float, help="Optical density of tissue; lower takes in paler tissue; default: found."
+)
 @click.option(
     "--tissue",
     "tissue_method",
     type=click.Choice(["otsu", "all"]),
     default="otsu",
     show_default=True,
-    help="How tissue is found.",
+    help="How tissue is found: by optical density, or every tile taken.",
 )
 @click.option("--overwrite", is_flag=True, help="Start anew where a token grid is there already.")
 @click.option("--retry-failed", is_flag=True, help="Try tiles again that failed in an earlier run.")
@@ -54,15 +74,12 @@ def embed(
     as_json: bool,
     **encoder: Any,
 ) -> int:
-    r"""Cut SLIDES into tiles, embed them, and store them as NAME.tokens.zarr.
+    """Cut SLIDES into tiles, embed them, and store them as NAME.tokens.zarr.
 
     SLIDES are slide files, or one cohort table (.csv), whose column mpp gives the pixel size of slides that state
     none. What was interrupted goes on where it stopped; what is finished is left as it is.
-
-    \b
-      prospect embed slides/*.svs -o tokens/
-      prospect embed cohort.csv -o tokens/ --encoder mobilenetv2_100 --weights mobilenetv2.safetensors
     """
+    check_place(tokens / "any")
     model = encoder_from_options(encoder)
     jobs = _jobs(slides, tokens, slide_mpp)
     tissue = {"method": tissue_method, "threshold": tissue_threshold}
@@ -86,7 +103,8 @@ def embed(
     told({"encoder": model.card.to_json(), "slides": [asdict(outcome) for outcome in outcomes]}, as_json, lines)
     if not broken:
         return Exit.OK
-    tell(f"{len(broken)} of {len(outcomes)} slides are not whole; the reasons stand above.", as_json)
+    if len(outcomes) > 1:
+        tell(f"{len(broken)} of {len(outcomes)} slides are not whole; the reasons stand above.", as_json)
     return Exit.REFUSED if all(outcome.error for outcome in outcomes) else Exit.PARTLY
 
 
@@ -104,13 +122,5 @@ def _jobs(slides: tuple[Path, ...], tokens: Path, slide_mpp: float | None) -> li
         rows = [(row.path, row.mpp or slide_mpp) for row in cohort if not row.is_tokens]
     else:
         rows = [(slide, slide_mpp) for slide in slides]
-    jobs = [SlideJob(Path(path), token_store_path(tokens, path), mpp) for path, mpp in rows]
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        if job.tokens in taken:
-            raise InvalidInputError(
-                f"{taken[job.tokens]} and {job.slide} would both be stored as {job.tokens.name}. "
-                "Embed them into two folders."
-            )
-        taken[job.tokens] = job.slide
-    return jobs
+    check_names([Path(path) for path, _ in rows], "Token grids", with_suffix=True)
+    return [SlideJob(Path(path), token_store_path(tokens, path), mpp) for path, mpp in rows]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_prospector.cli.console import progress_bar, tell
-from napari_prospector.errors import InvalidInputError, ProspectorError
+from napari_prospector.cli.console import progress_bar, tell, tell_error
+from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorError
 
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Embedded",
     "SlideJob",
+    "check_names",
     "embed_slides",
     "encoder_from_options",
     "encoder_options_of",
     "encoder_words",
+    "is_finished",
     "parse_model_args",
 ]
 
@@ -52,7 +54,7 @@ def parse_model_args(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise InvalidInputError(f"--model-args must be NAME=VALUE; got {word!r}.")
+            raise InvalidInputError(f"--model-args must be NAME=VALUE, such as img_size=224; got {word!r}.")
         try:
             arguments[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -98,6 +100,56 @@ def encoder_words(head: ProspectorHead, weights: str | None, device: str | None)
     }
 
 
+def check_names(slides: Sequence[Path], kind: str, *, with_suffix: bool) -> None:
+    """Raise `InvalidInputError` where files of two slides, which are named after them, would be the same.
+
+    Parameters
+    ----------
+    slides
+        Their paths.
+    kind
+        What the files are, in the plural.
+    with_suffix
+        Whether the names of the files keep the slide's suffix.
+    """
+    taken: dict[str, Path] = {}
+    for slide in slides:
+        name = slide.name.removesuffix(".tokens.zarr")
+        name = name if with_suffix else Path(name).stem
+        if name in taken:
+            raise InvalidInputError(
+                f"{kind} are named after their slides, and {taken[name]} and {slide} have one name. "
+                "Put them into different folders, by two commands."
+            )
+        taken[name] = slide
+
+
+def is_finished(slide: Path, store: Path, mpp: float | None = None) -> bool:
+    """Tell whether a token grid is there, finished and made from this very slide.
+
+    Raises
+    ------
+    MismatchError
+        If it was made from another slide of the same name.
+    ProspectorError
+        If slide or grid is damaged.
+    """
+    from napari_prospector.tokens.slides import open_slide
+    from napari_prospector.tokens.store import TokenGrid
+
+    if not store.exists():
+        return False
+    with TokenGrid.open(store) as grid:
+        made_from, is_complete = grid.attrs["slide_fingerprint"], grid.is_complete
+    with open_slide(slide, mpp=mpp) as opened:
+        if opened.fingerprint() != made_from:
+            raise MismatchError(
+                f"{store} was made from another slide than {slide}. "
+                "Name another folder with --tokens, or remove that token grid."
+            )
+    return bool(is_complete)
+
+
 def embed_slides(
     jobs: Sequence[SlideJob],
     encoder: Encoder,
@@ -136,7 +188,7 @@ def embed_slides(
                         tell(f"{job.slide.name}: tile ({failure.row}, {failure.col}) failed: {failure.reason}", quiet)
             except ProspectorError as problem:
                 error = str(problem)
-                tell(f"{job.slide.name}: {error}", quiet)
+                tell_error(job.slide.name, error, quiet)
             outcomes.append(Embedded(job.slide.name, str(job.tokens), done, failed, error))
             progress.update(task, visible=len(jobs) == 1)
             progress.update(whole, advance=1)

@@ -2,50 +2,78 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from napari_prospector.cli.console import json_option, print_table, progress_bar, stage_bars, tell
+from napari_prospector.cli.console import (
+    check_place,
+    device_option,
+    examples,
+    json_option,
+    print_table,
+    progress_bar,
+    seed_option,
+    stage_bars,
+    tell,
+    tokens_option,
+    weights_option,
+)
 from napari_prospector.cli.embedding import encoder_words
 from napari_prospector.cli.fit import complete_tokens, tokens_folder
+from napari_prospector.cli.map import label_of
 from napari_prospector.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
     from napari_prospector.study.baselines import Method
     from napari_prospector.study.cohort import Cohort
-    from napari_prospector.study.evaluate import Evaluation
+    from napari_prospector.study.evaluate import Evaluation, EvaluationRow
 
 __all__ = ["evaluate", "evaluate_cohort"]
 
 
-@click.command()
+@click.command(
+    short_help="Measure how well maps find the truth.",
+    epilog=examples(
+        "prospect evaluate tumour.prospector cohort.csv -o evaluation/",
+        "prospect evaluate tumour.prospector held-out.csv -o evaluation/ --no-baselines --pictures 12",
+    ),
+)
 @click.argument("head", type=click.Path(path_type=Path))
 @click.argument("cohort", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for tables and report."
 )
+@tokens_option
+@click.option("--target", metavar="LABEL", help="The class to find; may be left out with two classes.")
 @click.option(
-    "--tokens",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the token grids; default: tokens/ beside the table.",
+    "--baselines/--no-baselines",
+    default=True,
+    show_default=True,
+    help="Compare with mean-pooled logistic regressions, fitted on the rows marked train.",
 )
 @click.option(
-    "--baselines/--no-baselines", default=True, show_default=True, help="Fit baselines on the rows marked train."
+    "--pictures",
+    type=click.IntRange(min=0),
+    default=6,
+    show_default=True,
+    help="How many slides to draw in the report.",
 )
-@click.option("--pictures", type=int, default=6, show_default=True, help="How many slides to draw in the report.")
-@click.option("--weights", type=click.Path(dir_okay=False), help="Weight file, where the head's encoder needs one.")
-@click.option("--device", help="cpu, cuda, cuda:1, mps; found by itself by default.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@weights_option
+@device_option
+@seed_option
 @json_option
 def evaluate(
     head: Path,
     cohort: Path,
     out: Path,
     tokens: Path | None,
+    target: str | None,
     baselines: bool,
     pictures: int,
     weights: str | None,
@@ -53,52 +81,58 @@ def evaluate(
     seed: int,
     as_json: bool,
 ) -> None:
-    r"""Measure HEAD on the rows of COHORT that are marked test (all rows, where there is no column split).
+    """Measure how well the maps of HEAD find the truth.
 
-    Region truth comes from the column truth: a PNG that covers its slide. Writes evaluation.csv, evaluation_data.csv,
+    This needs a COHORT with truth: PNG masks in the column truth, each of which covers its slide. Only rows marked
+    test count (all rows, where there is no column split). Writes evaluation.csv, evaluation_data.csv,
     evaluation.json and report.html. The rows constant, random and prevalence say what knowing nothing scores.
-
-    \b
-      prospect evaluate tumour.prospector cohort.csv -o evaluation/
     """
     from napari_prospector.core.head import load_head
     from napari_prospector.study.cohort import Cohort
 
     model = load_head(head)
+    label = label_of(model, target)
     table = Cohort.read(cohort)
+    check_place(out / "any")
     folder = tokens_folder(cohort, tokens)
-    complete_tokens(table, folder, encoder_words(model, weights, device), quiet=as_json)
-    found = evaluate_cohort(model, table, folder, baselines=baselines, seed=seed, quiet=as_json)
+    needed = table if baselines else table.split("test")
+    complete_tokens(needed, folder, encoder_words(model, weights, device), quiet=as_json)
+    found = evaluate_cohort(model, table, folder, label, baselines=baselines, seed=seed, quiet=as_json)
     files = found.write(out)
     files.append(write_cohort_report(out, model, table, folder, found, pictures=pictures, quiet=as_json))
     show_evaluation(found, files, as_json)
 
 
 def evaluate_cohort(
-    head: ProspectorHead, table: Cohort, folder: Path, *, baselines: bool = True, seed: int = 0, quiet: bool = False
+    head: ProspectorHead,
+    table: Cohort,
+    folder: Path,
+    target: str | None = None,
+    *,
+    baselines: bool = True,
+    seed: int = 0,
+    quiet: bool = False,
 ) -> Evaluation:
     """Evaluate a head on the test rows of a cohort, and baselines fitted on its training rows.
 
     Raises
     ------
     InvalidInputError
-        If no row of the target class has a truth, or the head has more than two classes.
+        If no row of the target class has a truth.
     """
     from napari_prospector.study.cohort_graphs import CohortGraphs
     from napari_prospector.study.evaluate import evaluate as measure
     from napari_prospector.study.truths import cohort_truths
 
-    if head.target_ is None:
-        raise InvalidInputError("evaluate needs a head of two classes; this one has more.")
+    target = str(head.target_) if target is None else target
     test = table.split("test")
     graphs = CohortGraphs.of_cohort(test, folder)
     for grid in graphs.grids:
         head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
-    target = str(head.target_)
     if not any(row.truth is not None and row.label == target for row in test):
         raise InvalidInputError(
-            f"no row of class {target!r} in {table.name} has a truth to measure against. "
-            "Fill its column truth with PNG masks."
+            f"{table.name} must name a truth for some test row of class {target!r}; it names none. "
+            "Fill its column truth with PNG masks that cover their slides."
         )
     truths = cohort_truths(test, graphs.grids, target)
     methods: dict[str, ProspectorHead | Method] = {"prospector": head}
@@ -107,22 +141,39 @@ def evaluate_cohort(
     elif baselines:
         tell("No row is marked train, so baselines cannot be fitted without seeing the test.", quiet)
     with stage_bars(quiet) as report:
-        return measure(methods, graphs, test.labels, truths, test.groups, test.names, seed=seed, report=report)
+        return measure(methods, graphs, test.labels, truths, test.groups, test.names, target, seed=seed, report=report)
 
 
 def show_evaluation(found: Evaluation, files: list[Path], as_json: bool) -> None:
     """Print the table of an evaluation, or one JSON object."""
-    import json
-
     if as_json:
         text = next(path for path in files if path.name == "evaluation.json").read_text(encoding="utf-8")
         click.echo(json.dumps({**json.loads(text), "files": [str(path) for path in files]}))
         return
-    rows = found.summary()
-    print_table(list(rows[0]), [list(row.values()) for row in rows], title=f"Finding {found.target}")
+    print_table(
+        ("method", "map", "AP [low, high]", "AUROC", "AUPRC", "pooled AP", "constant", "datum AUROC"),
+        [_table_row(row) for row in found.rows],
+        title=f"Finding {found.target}",
+    )
+    click.echo("constant: share of maps that say nothing; datum AUROC: of the probabilities of whole slides.")
     click.echo(found.basis)
     for path in files:
         click.echo(f"  {path}")
+
+
+def _table_row(row: EvaluationRow) -> list[str]:
+    """Return the cells of one row: what fits a terminal; the rest is in the CSV."""
+    mean, place = row.localization.mean, row.localization
+    ap = mean["ap"]
+    bounds = "" if math.isnan(ap.low) else f" [{ap.low:.3f}, {ap.high:.3f}]"
+    numbers = (mean["auroc"].value, mean["auprc"].value, place.pooled["ap"].value)
+    share = "" if math.isnan(place.share_constant) else f"{place.share_constant:.0%}"
+    return [row.method, row.map, f"{ap.value:.3f}{bounds}", *map(_number, numbers), share, _number(row.datum_auroc)]
+
+
+def _number(value: float) -> str:
+    """Write a number; nothing for NaN."""
+    return "" if math.isnan(value) else f"{value:.3f}"
 
 
 def write_cohort_report(
@@ -145,19 +196,22 @@ def write_cohort_report(
 
     test = table.split("test")
     stores = test.store_paths(folder)
-    truths = cohort_truths(test, [TokenGrid.open(store) for store in stores], str(head.target_))
+    target = next(label for label in head.classes_.tolist() if str(label) == found.target)
+    truths = cohort_truths(test, [TokenGrid.open(store) for store in stores], found.target)
     # three of the target to one of the rest: both what it finds and what it leaves alone
-    found_first = sorted(range(len(test)), key=lambda i: test.labels[i] != str(head.target_))
-    n_target = test.labels.count(str(head.target_))
+    found_first = sorted(range(len(test)), key=lambda i: test.labels[i] != found.target)
+    n_target = test.labels.count(found.target)
     shown = found_first[: pictures - pictures // 4] + found_first[n_target : n_target + pictures // 4]
     drawn = []
     with progress_bar(quiet) as progress:
         for i in progress.track(sorted(set(shown)), description="draw pictures"):
             row, path = test.rows[i], out / "pictures" / f"{test.names[i]}.png"
             slide = None if row.is_tokens else row.path
-            draw_token_grid(path, head, stores[i], slide, slide_mpp=row.mpp, truth=truths[i], label=row.label)
+            draw_token_grid(
+                path, head, stores[i], slide, target=target, slide_mpp=row.mpp, truth=truths[i], label=row.label
+            )
             drawn.append(ReportPicture(path, f"{test.names[i]}, labelled {row.label}"))
-    title = f"Finding {head.target_} on {len(test)} slides"
+    title = f"Finding {found.target} on {len(test)} slides"
     return write_report(
         out / "report.html",
         title=title,

@@ -2,89 +2,179 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_prospector.cli.console import encoder_options, json_option, stage_bars, tell, told
-from napari_prospector.cli.embedding import SlideJob, embed_slides, encoder_from_options
-from napari_prospector.errors import InvalidInputError
+from napari_prospector.cli.console import (
+    check_place,
+    encoder_options,
+    examples,
+    json_option,
+    seed_option,
+    stage_bars,
+    tell,
+    tokens_option,
+    told,
+)
+from napari_prospector.cli.embedding import SlideJob, embed_slides, encoder_from_options, is_finished
+from napari_prospector.errors import InvalidInputError, MismatchError
 
 if TYPE_CHECKING:
+    from napari_prospector.core.head import ProspectorHead
     from napari_prospector.study.cohort import Cohort
+    from napari_prospector.study.cohort_graphs import CohortGraphs
 
 __all__ = ["complete_tokens", "fit", "tokens_folder"]
 
 
-@click.command()
-@click.argument("cohort", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Head file to write.")
-@click.option(
-    "--tokens",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the token grids; default: tokens/ beside the table.",
+_MOST_SHOWN = 20
+# what --select chooses
+_SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
+
+
+@click.command(
+    short_help="Learn a head from slides and their labels.",
+    epilog=examples(
+        "prospect fit cohort.csv -o tumour.prospector",
+        "prospect fit cohort.csv -o tumour.prospector --select",
+        "prospect fit cohort.csv -o tumour.prospector --kernel linear --radius 2 --positive tumour",
+    ),
 )
-@click.option("--select", is_flag=True, help="Choose the settings by cross-validation over the paper's grid.")
+@click.argument("cohort", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Head file to write, NAME.prospector.",
+)
+@tokens_option
+@click.option(
+    "--select",
+    is_flag=True,
+    help="Choose concepts, radius and kernel by cross-validation over the paper's grid.",
+)
 @click.option("--n-concepts", type=int, default=30, show_default=True, help="Number of concepts.")
-@click.option("--radius", type=int, default=1, show_default=True, help="Hops within which tokens pair.")
-@click.option("--kernel", type=click.Choice(["fold-change", "linear"]), default="fold-change", show_default=True)
+@click.option("--radius", type=int, default=1, show_default=True, help="Hops within which two tokens are a pair.")
+@click.option(
+    "--kernel",
+    type=click.Choice(["fold-change", "linear"]),
+    default="fold-change",
+    show_default=True,
+    help="What the evidence map shows: how much more frequent, or a linear classifier's weight.",
+)
 @click.option("--alpha", type=float, help="Significance level of the fold-change kernel; off by default.")
 @click.option("--tau", type=float, default=0.0, show_default=True, help="Smallest fold change kept, in log2.")
 @click.option("--l1-ratio", type=float, default=0.5, show_default=True, help="Linear kernel: 0 ridge to 1 lasso.")
-@click.option("--geometry", type=click.Choice(["auto", "euclidean", "cosine"]), help="Of the concepts.")
 @click.option(
-    "--whiten", type=click.Choice(["none", "standardize", "pca"]), help="Of the embeddings, before clustering."
+    "--geometry",
+    type=click.Choice(["auto", "euclidean", "cosine"]),
+    help="How embeddings are compared; auto by default.",
 )
-@click.option("--positive", help="With two classes, the label that maps look for.")
+@click.option(
+    "--whiten",
+    type=click.Choice(["none", "standardize", "pca"]),
+    help="What is done to embeddings before they are clustered; none by default.",
+)
+@click.option("--positive", metavar="LABEL", help="With two classes, the one that maps look for.")
 @click.option("--reference", is_flag=True, help="Follow the paper's code, quirks included.")
-@click.option("--folds", "n_folds", type=int, default=5, show_default=True, help="Folds of the cross-validation.")
-@click.option("--seed", "random_state", type=int, default=0, show_default=True)
+@click.option(
+    "--folds", "n_folds", type=int, default=5, show_default=True, help="Folds of the cross-validation, by group."
+)
+@seed_option
 @encoder_options
 @json_option
-def fit(cohort: Path, out: Path, tokens: Path | None, select: bool, as_json: bool, **options: Any) -> None:
-    r"""Learn a head from the labels of COHORT, a table with columns path and label.
+@click.pass_context
+def fit(
+    context: click.Context, /, cohort: Path, out: Path, tokens: Path | None, select: bool, as_json: bool, **options: Any
+) -> None:
+    """Learn a head from the labels of COHORT, a table with columns path and label.
 
-    Optional columns: group (a patient, never divided between folds), split (rows marked test are left out), mpp, truth.
-    Slides without a token grid are embedded first.
-
-    \b
-      prospect fit cohort.csv -o tumour.prospector
-      prospect fit cohort.csv -o tumour.prospector --select
+    Optional columns: group (a patient, never divided between folds), split (rows marked test are left out), mpp
+    (µm per pixel, where a slide states none), truth (not used here). Slides without a token grid are embedded first.
     """
-    from napari_prospector.core.head import ProspectorHead
-    from napari_prospector.core.selection import select_head
     from napari_prospector.study.cohort import Cohort
     from napari_prospector.study.cohort_graphs import CohortGraphs
 
+    _check_request(context, out, select)
     table = Cohort.read(cohort).split("train")
     table.require_classes()
+    check_place(out)
     folder = tokens_folder(cohort, tokens)
     complete_tokens(table, folder, options, quiet=as_json)
     graphs = CohortGraphs.of_cohort(table, folder)
-    settings = _head_settings(options)
-    result: dict[str, Any] = {"head": str(out)}
+    if _is_given(context, "encoder") and graphs.card["name"] != options["encoder"]:
+        raise MismatchError(
+            f"--encoder says {options['encoder']!r}; the token grids in {folder} hold {graphs.card['name']!r}. "
+            "Name another folder with --tokens, or leave --encoder out."
+        )
     with stage_bars(as_json) as report:
-        if select:
-            fixed = {
-                name: settings[name]
-                for name in settings
-                if name not in ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
-            }
-            selection = select_head(graphs, table.labels, table.groups, report=report, **fixed)
-            head, sentence = selection.head, selection.sentence()
-            result |= {"selection": selection.rows()[:20], "n_settings": len(selection.table), "sentence": sentence}
-        else:
-            head = ProspectorHead(**settings).fit(graphs, table.labels, table.groups, report)
-            sentence = f"Fitted on {len(table)} data with the settings given."
-    card = graphs.head_card(table)
-    if select:
-        card["selection"] = sentence
-    head.save(out, card)
+        fitted = _fitted(graphs, table, _head_settings(options), select, report)
+    head = fitted.head
+    head.save(out, graphs.head_card(table) | ({"selection": fitted.sentence} if select else {}))
     for note in head.notes_:
         tell(f"Note: {note}", as_json)
-    result |= {"target": head.target_, "n_data": head.n_data_, "brier": head.brier_, "notes": list(head.notes_)}
-    told(result, as_json, [sentence, f"Head: {out}", "", head.describe()])
+    result = {
+        "head": str(out),
+        "sentence": fitted.sentence,
+        "classes": list(head.classes_),
+        "target": head.target_,
+        "n_data": head.n_data_,
+        "brier": head.brier_,
+        "is_calibrated": head.is_calibrated_,
+        "notes": list(head.notes_),
+        **fitted.selection,
+    }
+    told(result, as_json, [fitted.sentence, f"Head: {out}", "", head.describe()])
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A head, how it came about as a sentence, and what was tried."""
+
+    head: ProspectorHead
+    sentence: str
+    selection: dict[str, Any]
+
+
+def _fitted(
+    graphs: CohortGraphs, table: Cohort, settings: dict[str, Any], select: bool, report: Callable[[str, int, int], None]
+) -> _Fitted:
+    """Fit a head with the settings given, or choose them."""
+    from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.core.selection import select_head
+
+    if not select:
+        head = ProspectorHead(**settings).fit(graphs, table.labels, table.groups, report)
+        return _Fitted(head, f"Fitted on {len(table)} data.", {})
+    fixed = {name: value for name, value in settings.items() if name not in _SELECTED}
+    selection = select_head(graphs, table.labels, table.groups, report=report, **fixed)
+    best = {"n_settings": len(selection.table), "selection": selection.rows()[:_MOST_SHOWN]}
+    return _Fitted(selection.head, selection.sentence(), best)
+
+
+def _check_request(context: click.Context, out: Path, select: bool) -> None:
+    """Refuse options that contradict each other, before anything is read.
+
+    Raises
+    ------
+    click.UsageError
+        If --select comes with what it chooses, or the head's name does not end as heads do.
+    """
+    if out.suffix != ".prospector":
+        raise click.UsageError(f"--out must end in .prospector, so that every program knows it for a head; got {out}.")
+    if select and (given := [name for name in _SELECTED if _is_given(context, name)]):
+        words = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise click.UsageError(f"--select chooses {words}; leave out one or the other.")
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    """Tell whether an option was written on the command line."""
+    return context.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)
 
 
 def tokens_folder(table: Path, folder: Path | None) -> Path:
@@ -99,13 +189,14 @@ def complete_tokens(cohort: Cohort, folder: Path, encoder: dict[str, Any], *, qu
     ------
     InvalidInputError
         If a slide cannot be embedded; it names all of them.
+    MismatchError
+        If a token grid was made from another slide of the same name.
     """
-    from napari_prospector.tokens.store import TokenGrid
-
-    jobs = []
-    for row, store in zip(cohort, cohort.store_paths(folder), strict=True):
-        if not row.is_tokens and not (store.exists() and TokenGrid.open(store).is_complete):
-            jobs.append(SlideJob(Path(row.path), store, row.mpp))
+    jobs = [
+        SlideJob(row.path, store, row.mpp)
+        for row, store in zip(cohort, cohort.store_paths(folder), strict=True)
+        if not row.is_tokens and not is_finished(row.path, store, row.mpp)
+    ]
     if not jobs:
         return
     model = encoder_from_options(encoder)
@@ -117,8 +208,8 @@ def complete_tokens(cohort: Cohort, folder: Path, encoder: dict[str, Any], *, qu
     broken = [outcome for outcome in embed_slides(jobs, model, quiet=quiet) if outcome.error]
     if broken:
         raise InvalidInputError(
-            f"every slide of the cohort must be embedded; {len(broken)} failed: "
-            + "; ".join(f"{outcome.slide}: {outcome.error}" for outcome in broken)
+            f"Every slide of {cohort.name} must be embedded; {len(broken)} of {len(jobs)} could not be:\n"
+            + "\n".join(f"  {outcome.slide}: {outcome.error}" for outcome in broken)
         )
 
 
@@ -136,9 +227,8 @@ def _head_settings(options: dict[str, Any]) -> dict[str, Any]:
         "positive",
         "reference",
         "n_folds",
-        "random_state",
     )
-    given = {name: options[name] for name in names if options[name] is not None}
+    given = {name: options[name] for name in names if options[name] is not None} | {"random_state": options["seed"]}
     if given.get("whiten") == "none":
         given["whiten"] = None
     return given

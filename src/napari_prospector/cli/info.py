@@ -2,48 +2,82 @@
 
 from __future__ import annotations
 
+import csv
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from napari_prospector.cli.console import json_option, told
-from napari_prospector.errors import MissingFileError
+from napari_prospector.cli.console import examples, json_option, told
+from napari_prospector.errors import FileFormatError, MissingFileError, StorageError
 
 __all__ = ["describe_file", "info"]
 
+Description = tuple[dict[str, Any], list[str]]
 
-@click.command()
+_KNOWN = (
+    "heads (*.prospector), token grids (*.tokens.zarr), cohort tables (*.csv), maps and their tables, evaluations, "
+    "reports, and slides (TIFF, SVS, PNG, JPEG)"
+)
+# the first columns of the tables that are made here
+_TOKEN_TABLE = ["row", "col", "row0_px", "col0_px"]
+_EVALUATION_TABLE = ["method", "map", "ap"]
+_DATA_TABLE = ["name", "label", "n_tokens", "counted"]
+
+
+@click.command(
+    short_help="Say what a file is, and what it was made from.",
+    epilog=examples(
+        "prospect info tumour.prospector",
+        "prospect info tokens/slide.svs.tokens.zarr --json",
+    ),
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def info(file: Path, as_json: bool) -> None:
-    """Say what FILE is: a head, a token grid, a cohort table, a map, or a slide."""
+    """Say what FILE is, from what it was made and with which encoder.
+
+    FILE is anything that prospect reads or writes: a head, a token grid, a cohort table, a map or its table, an
+    evaluation, a report, a slide.
+    """
     result, lines = describe_file(file)
     told(result, as_json, lines)
 
 
-def describe_file(file: Path) -> tuple[dict[str, Any], list[str]]:
+def describe_file(file: Path) -> Description:
     """Return what a file is, as JSON and as lines.
 
     Raises
     ------
     MissingFileError
         If it does not exist.
-    ProspectorError
+    FileFormatError
         If it is damaged, or nothing that is known here.
     """
     if not file.exists():
-        raise MissingFileError(f"There is no {file}. Pass a head, a token grid, a cohort table or a slide.")
-    if file.suffix == ".prospector":
-        return _head(file)
+        raise MissingFileError(f"There is no {file}. Pass one of: {_KNOWN}.")
     if file.is_dir():
-        return _tokens(file)
-    if file.suffix.lower() == ".csv":
-        return _cohort(file)
-    return _slide(file)
+        return _folder(file)
+    by_suffix: dict[str, Callable[[Path], Description]] = {
+        ".prospector": _head,
+        ".csv": _table,
+        ".json": _json,
+        ".html": _report,
+    }
+    suffix = file.suffix.lower()
+    if file.name.lower().endswith((".ome.tif", ".ome.tiff")) and (found := _map(file)):
+        return found
+    return by_suffix.get(suffix, _slide)(file)
 
 
-def _head(file: Path) -> tuple[dict[str, Any], list[str]]:
+def _unknown(file: Path, came: str) -> FileFormatError:
+    """Return the error for a file that is nothing of ours."""
+    return FileFormatError(f"{file.name} is {came}. prospect info knows {_KNOWN}.")
+
+
+def _head(file: Path) -> Description:
     """Describe a head file."""
     from napari_prospector.core.head import load_head
 
@@ -51,7 +85,7 @@ def _head(file: Path) -> tuple[dict[str, Any], list[str]]:
     result = {
         "kind": "head",
         "parameters": head.get_params(),
-        "classes": head.classes_.tolist(),
+        "classes": head.classes_,
         "target": head.target_,
         "n_data": head.n_data_,
         "color_limits": head.color_limits_,
@@ -64,10 +98,12 @@ def _head(file: Path) -> tuple[dict[str, Any], list[str]]:
     return result, head.describe().splitlines()
 
 
-def _tokens(file: Path) -> tuple[dict[str, Any], list[str]]:
-    """Describe a token grid."""
+def _folder(file: Path) -> Description:
+    """Describe a token grid; any other folder is refused."""
     from napari_prospector.tokens.store import TokenGrid
 
+    if not (file / "zarr.json").exists():
+        raise _unknown(file, "a folder that is no token grid")
     with TokenGrid.open(file) as grid:
         counts, attributes = grid.counts(), dict(grid.attrs)
         geometry = grid.geometry
@@ -81,22 +117,102 @@ def _tokens(file: Path) -> tuple[dict[str, Any], list[str]]:
         return {"kind": "token grid", "counts": counts, "is_complete": grid.is_complete, **attributes}, lines
 
 
-def _cohort(file: Path) -> tuple[dict[str, Any], list[str]]:
+def _table(file: Path) -> Description:
+    """Describe a table: one that is made here by its columns, any other as a cohort."""
+    header, n_rows = _header(file)
+    if header[:4] == _TOKEN_TABLE:
+        columns = header[7:]
+        line = f"Table of {n_rows:,} tokens with their place on the slide and: {', '.join(columns)}"
+        return {"kind": "token table", "n_tokens": n_rows, "columns": columns}, [line]
+    if header[:3] == _EVALUATION_TABLE:
+        return {"kind": "evaluation table", "n_rows": n_rows}, [f"Evaluation: {n_rows} rows, one per method and map"]
+    if header[:4] == _DATA_TABLE:
+        return {"kind": "evaluation of data", "n_data": n_rows}, [f"Evaluation: {n_rows} data, one per row"]
+    return _cohort(file)
+
+
+def _header(file: Path) -> tuple[list[str], int]:
+    """Return the first row of a table and how many follow; nothing for what is no text, which `Cohort` refuses."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = csv.reader(stream)
+            return next(rows, []), sum(1 for _ in rows)
+    except (UnicodeDecodeError, csv.Error):
+        return [], 0
+    except OSError as error:
+        raise StorageError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
+
+
+def _cohort(file: Path) -> Description:
     """Describe a cohort table."""
     from napari_prospector.study.cohort import Cohort
 
     cohort = Cohort.read(file)
     classes = {name: cohort.labels.count(name) for name in cohort.classes}
+    splits = {name: sum(row.split == name for row in cohort) for name in ("train", "test")}
     n_groups = None if cohort.groups is None else len(set(cohort.groups))
+    n_truths = sum(row.truth is not None for row in cohort)
     lines = [
         f"Cohort of {len(cohort)} data: " + ", ".join(f"{number} {name}" for name, number in classes.items()),
-        f"groups: {'none' if n_groups is None else n_groups}; "
-        f"with truth: {sum(row.truth is not None for row in cohort)}",
+        f"groups: {'none' if n_groups is None else n_groups}; with truth: {n_truths}"
+        + (f"; {splits['train']} train, {splits['test']} test" if any(splits.values()) else "; not split"),
     ]
-    return {"kind": "cohort", "n_data": len(cohort), "classes": classes, "n_groups": n_groups}, lines
+    result = {"kind": "cohort", "n_data": len(cohort), "classes": classes, "n_groups": n_groups, "splits": splits}
+    return {**result, "n_truths": n_truths}, lines
 
 
-def _slide(file: Path) -> tuple[dict[str, Any], list[str]]:
+def _json(file: Path) -> Description:
+    """Describe the record of an evaluation."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _unknown(file, "no JSON, or cut short") from error
+    if not isinstance(record, dict) or not {"target", "basis", "rows"} <= record.keys():
+        raise _unknown(file, "JSON, but no evaluation")
+    lines = [f"Evaluation: finding {record['target']}", record["basis"]]
+    lines += [f"{_method(row)}: AP {row['ap']:.3f}" for row in record["rows"] if row.get("ap") is not None]
+    return {"kind": "evaluation", **record}, lines
+
+
+def _method(row: dict[str, Any]) -> str:
+    """Name a row of an evaluation."""
+    return f"{row['method']}, {row['map']}" if row.get("map") else str(row["method"])
+
+
+def _report(file: Path) -> Description:
+    """Describe a report by its title."""
+    page = file.read_text(encoding="utf-8", errors="replace")
+    _, begin, rest = page.partition("<title>")
+    if not begin or "napari-prospector" not in page:
+        raise _unknown(file, "a page, but no report of napari-prospector")
+    title = rest.partition("</title>")[0].strip()
+    return {"kind": "report", "title": title}, [f"Report: {title}"]
+
+
+def _map(file: Path) -> Description | None:
+    """Describe a map that was written here; None for any other OME-TIFF, which may be a slide."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            record = tifffile.xml2dict(tiff.ome_metadata or "<OME/>").get("OME") or {}
+            shape = tiff.pages[0].shape
+    except (tifffile.TiffFileError, ValueError, OSError):
+        return None
+    image = record.get("Image")
+    if not isinstance(image, dict) or not str(image.get("Description", "")).startswith("map: "):
+        return None
+    said = dict(part.split(": ", 1) for part in image["Description"].split("; ") if ": " in part)
+    said |= {"shows": image.get("Name", "")}
+    um = float(image.get("Pixels", {}).get("PhysicalSizeX", 0))
+    lines = [
+        f"Map of slide {said.get('slide', '?')}: {said['shows']}",
+        f"{shape[0]} × {shape[1]} tokens of {um:g} µm; encoder: {said.get('encoder', '?')}",
+    ]
+    return {"kind": "map", "shape": list(shape), "token_um": um, **said}, lines
+
+
+def _slide(file: Path) -> Description:
     """Describe a slide."""
     from napari_prospector.tokens.slides import open_slide
 
@@ -110,6 +226,8 @@ def _slide(file: Path) -> tuple[dict[str, Any], list[str]]:
             "mpp_problem": slide.mpp_problem,
             "levels": levels,
         }
-        size = f"{slide.shape[0]:,} × {slide.shape[1]:,} px"
-        pixel = f"{slide.mpp:.4g} µm/px" if slide.mpp else f"no usable pixel size ({slide.mpp_problem})"
-        return result, [f"Slide {slide.name}: {slide.format}, {size}, {len(levels)} levels, {pixel}"]
+        size = f"{slide.shape[0]:,} × {slide.shape[1]:,} px, {len(levels)} level{'s' * (len(levels) > 1)}"
+        lines = [f"Slide {slide.name}: {slide.format}, {size}"]
+        problem = f"No usable pixel size: {slide.mpp_problem} Pass --slide-mpp, or fill the column mpp of the cohort."
+        lines.append(f"{slide.mpp:.4g} µm per pixel" if slide.mpp else problem)
+        return result, lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from importlib.metadata import EntryPoint, entry_points
@@ -17,7 +18,28 @@ __all__ = ["COMMANDS_GROUP", "Exit", "main", "prospect"]
 COMMANDS_GROUP = "napari_prospector.commands"
 
 # the order in which the work is done
-_ORDER = ("demo", "embed", "fit", "map", "evaluate", "info", "view")
+_ORDER = ("demo", "embed", "fit", "map", "evaluate", "view", "info", "encoders")
+
+_WIDTH = 100
+
+_ENDING = """\b
+A first round:
+  prospect embed slides/*.svs -o tokens/
+  prospect fit cohort.csv -o tumour.prospector
+  prospect map tumour.prospector slide.svs -o maps/
+  prospect view slide.svs --head tumour.prospector
+`prospect demo` runs all of it on slides that it makes itself.
+
+\b
+Exit codes:
+    0  done
+    1  refused; the reason is printed
+    2  wrong usage
+    3  done in part; what failed is printed
+  130  interrupted; what was finished is kept
+
+Errors and progress go to stderr, results to stdout; --json makes a result one JSON object. For research use only.
+"""
 
 
 class Exit:
@@ -56,32 +78,24 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 @click.command(
     cls=_EntryPointGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 refused (the reason is printed), 2 wrong usage, 3 done in part (what failed is "
-    "printed), 130 interrupted. Every command takes --json for machines. For research use only.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH},
+    epilog=_ENDING,
 )
 @click.version_option(napari_prospector.__version__, prog_name="prospect")
 def prospect() -> None:
-    r"""Learn from labels of whole slides where on a slide a class lives, and why.
-
-    \b
-    A first round:
-      prospect embed slides/*.svs -o tokens/
-      prospect fit cohort.csv -o tumour.prospector
-      prospect map tumour.prospector slide.svs -o out/
-      prospect view slide.svs --head tumour.prospector
-
-    `prospect demo` runs all of it on slides that it makes itself.
-    """
+    """Learn from labels of whole slides where on a slide a class lives, and why."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `prospect` and return its exit code; the one place where errors become text."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal lacks must not end the run
+            stream.reconfigure(errors="backslashreplace")
     try:
         outcome: Any = prospect.main(args=words, prog_name="prospect", standalone_mode=False)
-    except click.exceptions.Abort:
-        return _fail("Interrupted. What was finished is kept; the same command goes on.", words, Exit.INTERRUPTED)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _fail("Interrupted. What was finished is kept; run the same command to go on.", words, Exit.INTERRUPTED)
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except click.UsageError as error:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_prospector.cli.console import json_option, progress_bar, tell, told
-from napari_prospector.cli.embedding import SlideJob, embed_slides, encoder_from_options, encoder_words
+from napari_prospector.cli.console import (
+    check_place,
+    device_option,
+    examples,
+    json_option,
+    progress_bar,
+    tell_error,
+    told,
+    weights_option,
+)
+from napari_prospector.cli.embedding import (
+    SlideJob,
+    check_names,
+    embed_slides,
+    encoder_from_options,
+    encoder_words,
+    is_finished,
+)
 from napari_prospector.cli.main import Exit
 from napari_prospector.errors import InvalidInputError, ProspectorError
 
@@ -17,10 +33,18 @@ if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
     from napari_prospector.tokens.encoders.cards import Encoder
 
-__all__ = ["encoder_of_head", "map_slides", "map_stores"]
+__all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
 
 
-@click.command("map")
+@click.command(
+    "map",
+    short_help="Draw the prospect map of slides with a head.",
+    epilog=examples(
+        "prospect map tumour.prospector slide.svs -o maps/",
+        "prospect map tumour.prospector slides/*.svs -o maps/ --tokens tokens/ --map decision",
+        "prospect map subtypes.prospector tokens/slide.svs.tokens.zarr -o maps/ --target papillary",
+    ),
+)
 @click.argument("head", type=click.Path(path_type=Path))
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -31,11 +55,18 @@ __all__ = ["encoder_of_head", "map_slides", "map_stores"]
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the token grids; default: tokens/ in OUT.",
 )
-@click.option("--map", "map_name", type=click.Choice(["evidence", "decision"]), default="evidence", show_default=True)
-@click.option("--target", help="The class to look for; may be left out with two classes.")
-@click.option("--slide-mpp", type=float, help="µm per pixel of level 0, for slides that do not state it.")
-@click.option("--weights", type=click.Path(dir_okay=False), help="Weight file, where the head's encoder needs one.")
-@click.option("--device", help="cpu, cuda, cuda:1, mps; found by itself by default.")
+@click.option(
+    "--map",
+    "map_name",
+    type=click.Choice(["evidence", "decision"]),
+    default="evidence",
+    show_default=True,
+    help="evidence: what is typical of the class; decision: what the class probability rests on.",
+)
+@click.option("--target", metavar="LABEL", help="The class to look for; may be left out with two classes.")
+@click.option("--slide-mpp", type=float, metavar="UM", help="µm per pixel of level 0, for slides that do not state it.")
+@weights_option
+@device_option
 @json_option
 def map_slides(
     head: Path,
@@ -49,34 +80,22 @@ def map_slides(
     device: str | None,
     as_json: bool,
 ) -> int:
-    r"""Draw the prospect map of SLIDES with HEAD.
+    """Draw the prospect map of SLIDES with HEAD.
 
     For every slide: NAME.MAP.ome.tif (scores, NaN outside the tissue) and NAME.concepts.ome.tif, both at grid
     resolution with µm; NAME.MAP.csv, one line per token; NAME.MAP.png with slide, map and concepts side by side.
     SLIDES without a token grid are embedded first, with the head's encoder. A *.tokens.zarr may stand for its slide.
-
-    \b
-      prospect map tumour.prospector slide.svs -o out/
     """
     from napari_prospector.core.head import load_head
-    from napari_prospector.study.cohort import token_store_path
 
     model = load_head(head)
-    folder = out / "tokens" if tokens is None else tokens
-    stores = {
-        slide: slide if slide.name.endswith(".tokens.zarr") else token_store_path(folder, slide) for slide in slides
-    }
-    missing = [
-        SlideJob(slide, store, slide_mpp)
-        for slide, store in stores.items()
-        if store != slide and not _is_complete(store)
-    ]
-    errors: dict[str, str] = {}
-    if missing:
-        encoder = encoder_of_head(model, weights, device)
-        errors = {row.slide: row.error for row in embed_slides(missing, encoder, quiet=as_json) if row.error}
-    whole = {slide: store for slide, store in stores.items() if slide.name not in errors}
-    written, refused = map_stores(model, whole, out, map_name, _as_label(model, target), slide_mpp, quiet=as_json)
+    label = label_of(model, target)
+    check_names(slides, "Maps", with_suffix=False)
+    check_place(out / "any")
+    stores, errors = _finished(
+        model, slides, out / "tokens" if tokens is None else tokens, slide_mpp, weights, device, quiet=as_json
+    )
+    written, refused = map_stores(model, stores, out, map_name, label, slide_mpp, quiet=as_json)
     errors |= refused
     told(
         {"maps": written, "errors": errors}, as_json, [f"{row['slide']}: {', '.join(row['files'])}" for row in written]
@@ -84,6 +103,37 @@ def map_slides(
     if not errors:
         return Exit.OK
     return Exit.PARTLY if written else Exit.REFUSED
+
+
+def _finished(
+    head: ProspectorHead,
+    slides: Sequence[Path],
+    folder: Path,
+    slide_mpp: float | None,
+    weights: str | None,
+    device: str | None,
+    *,
+    quiet: bool,
+) -> tuple[dict[Path, Path], dict[str, str]]:
+    """Return the finished token grid of each slide, embedded now where need be, and what went wrong with others."""
+    from napari_prospector.study.cohort import TOKENS_SUFFIX, token_store_path
+
+    stores = {
+        slide: slide if slide.name.endswith(TOKENS_SUFFIX) else token_store_path(folder, slide) for slide in slides
+    }
+    errors: dict[str, str] = {}
+    missing = []
+    for slide, store in stores.items():
+        try:
+            if slide != store and not is_finished(slide, store, slide_mpp):
+                missing.append(SlideJob(slide, store, slide_mpp))
+        except ProspectorError as error:
+            errors[slide.name] = str(error)
+            tell_error(slide.name, str(error), quiet)
+    if missing:
+        encoder = encoder_of_head(head, weights, device)
+        errors |= {row.slide: row.error for row in embed_slides(missing, encoder, quiet=quiet) if row.error}
+    return {slide: store for slide, store in stores.items() if slide.name not in errors}, errors
 
 
 def map_stores(
@@ -124,7 +174,7 @@ def map_stores(
                 written.append(_draw(head, slide, store, out, map_name, target, slide_mpp))
             except ProspectorError as error:
                 errors[slide.name] = str(error)
-                tell(f"{slide.name}: {error}", quiet)
+                tell_error(slide.name, str(error), quiet)
     return written, errors
 
 
@@ -143,18 +193,19 @@ def encoder_of_head(head: ProspectorHead, weights: str | None, device: str | Non
     return encoder_from_options(encoder_words(head, weights, device))
 
 
-def _is_complete(store: Path) -> bool:
-    """Tell whether a token grid is there and finished."""
-    from napari_prospector.tokens.store import TokenGrid
+def label_of(head: ProspectorHead, target: str | None) -> Any:
+    """Return the label of a head that a word on the command line means; None for the head's own target.
 
-    return store.exists() and TokenGrid.open(store).is_complete
-
-
-def _as_label(head: ProspectorHead, target: str | None) -> Any:
-    """Return the label of the head that a word on the command line means."""
+    Raises
+    ------
+    InvalidInputError
+        If the head knows no such label, or needs one and none is given.
+    """
     by_word = {str(name): name for name in head.classes_.tolist()}
     if target is not None and target not in by_word:
         raise InvalidInputError(f"--target must be one of {', '.join(by_word)}; got {target!r}.")
+    if target is None and head.target_ is None:
+        raise InvalidInputError(f"This head knows more than two classes. Pass --target, one of {', '.join(by_word)}.")
     return None if target is None else by_word[target]
 
 

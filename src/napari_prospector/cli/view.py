@@ -9,29 +9,50 @@ from pathlib import Path
 
 import click
 
+from napari_prospector.cli.console import examples, weights_option
 from napari_prospector.errors import MissingExtraError, MissingFileError
 
 __all__ = ["view"]
 
 
-@click.command()
+@click.command(
+    short_help="Open a slide in napari, with map and concepts.",
+    epilog=examples(
+        "prospect view slide.svs",
+        "prospect view slide.svs --head tumour.prospector",
+    ),
+)
 @click.argument("slide", type=click.Path(path_type=Path))
 @click.option("--head", type=click.Path(path_type=Path), help="Head whose map and concepts are shown.")
-@click.option("--tokens", type=click.Path(path_type=Path), help="Token grid of the slide; made where there is none.")
-@click.option("--map", "map_name", type=click.Choice(["evidence", "decision"]), default="evidence", show_default=True)
-@click.option("--mpp", type=float, help="µm per pixel of level 0, where the slide does not state it.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Weight file, where the head's encoder needs one.")
+@click.option(
+    "--tokens", type=click.Path(path_type=Path), help="Token grid of the slide; with a head, made where there is none."
+)
+@click.option(
+    "--map",
+    "map_name",
+    type=click.Choice(["evidence", "decision"]),
+    default="evidence",
+    show_default=True,
+    help="Which map is shown.",
+)
+@click.option("--target", metavar="LABEL", help="The class to look for; default: the head's own.")
+@click.option(
+    "--slide-mpp", "mpp", type=float, metavar="UM", help="µm per pixel of level 0, where the slide does not state it."
+)
+@weights_option
 def view(
-    slide: Path, head: Path | None, tokens: Path | None, map_name: str, mpp: float | None, weights: Path | None
+    slide: Path,
+    head: Path | None,
+    tokens: Path | None,
+    map_name: str,
+    target: str | None,
+    mpp: float | None,
+    weights: str | None,
 ) -> int:
-    r"""Open SLIDE in napari, with the prospect map and the concepts of a head as layers.
-
-    \b
-      prospect view slide.svs --head tumour.prospector
-    """
-    for path in (slide, head, tokens, weights):
-        if path is not None and not path.exists():
-            raise MissingFileError(f"There is no {path}.")
+    """Open SLIDE in napari, with the prospect map and the concepts of a head as layers."""
+    for path in (slide, head, weights, None if head else tokens):
+        if path is not None and not Path(path).exists():
+            raise MissingFileError(f"There is no {path}. Check the path.")
     if find_spec("napari") is None:
         raise MissingExtraError("napari is not installed. Install it with: pip install 'napari-prospector[all]'")
     words = [sys.executable, "-m", "napari_prospector._napari.view", str(slide)]
@@ -39,6 +60,7 @@ def view(
         ("--head", head),
         ("--tokens", tokens),
         ("--map", map_name),
+        ("--target", target),
         ("--mpp", mpp),
         ("--weights", weights),
     ):
