@@ -26,8 +26,8 @@ import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
