@@ -1,0 +1,70 @@
+"""Maps as files: geometry in µm, what is outside the tissue, the table of tokens."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from tifffile import xml2dict
+
+from napari_prospector.errors import InvalidInputError, StorageError
+from napari_prospector.study.exchange import on_grid, write_map, write_token_table
+from napari_prospector.tokens.geometry import GridGeometry
+
+GEOMETRY = GridGeometry(rows=5, cols=7, tile=448, stride=224, origin=(13, 29), slide_mpp=0.25, tile_px=224)
+MASK = np.random.default_rng(0).random((5, 7)) < 0.7
+
+
+def test_values_lie_where_their_tokens_are_and_the_rest_is_filled() -> None:
+    grid = on_grid(np.arange(MASK.sum()), MASK, np.nan)
+    np.testing.assert_array_equal(grid[MASK], np.arange(MASK.sum()))
+    assert np.isnan(grid[~MASK]).all()
+    assert on_grid(np.arange(MASK.sum()) + 1, MASK, 0).dtype.kind == "i"
+
+
+def test_as_many_values_as_tokens_are_needed() -> None:
+    with pytest.raises(InvalidInputError, match=rf"shape \({MASK.sum()},\), one per token; got \(3,\)"):
+        on_grid(np.zeros(3), MASK, 0)
+
+
+def test_an_ome_tiff_states_stride_and_first_centre_in_um(tmp_path: Path) -> None:
+    image = on_grid(np.linspace(-3, 3, MASK.sum()), MASK, np.nan).astype(np.float32)
+    path = write_map(tmp_path / "slide.evidence.ome.tif", image, GEOMETRY, "evidence for tumour", {"map": "evidence"})
+    np.testing.assert_array_equal(tifffile.imread(path), image)
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_ome
+        picture = xml2dict(tiff.ome_metadata)["OME"]["Image"]
+    pixels = picture["Pixels"]
+    assert picture["Name"] == "evidence for tumour"
+    assert (pixels["PhysicalSizeY"], pixels["PhysicalSizeX"]) == (56.0, 56.0)
+    # the centre of a tile of 448 px that begins at px 13: (13 + 447 / 2) * 0.25 µm
+    assert (pixels["Plane"]["PositionY"], pixels["Plane"]["PositionX"]) == ((13 + 223.5) * 0.25, (29 + 223.5) * 0.25)
+
+
+def test_the_table_gives_every_token_its_box_centre_and_exact_score(tmp_path: Path) -> None:
+    scores = np.random.default_rng(1).normal(size=MASK.sum())
+    path = write_token_table(
+        tmp_path / "slide.csv", MASK, GEOMETRY, {"evidence": scores, "concept": np.arange(MASK.sum())}
+    )
+    with open(path, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == MASK.sum()
+    for (row, col), score, line in zip(np.argwhere(MASK), scores, rows, strict=True):
+        assert (int(line["row"]), int(line["col"])) == (row, col)
+        assert (int(line["row0_px"]), int(line["col0_px"])) == (13 + 224 * row, 29 + 224 * col)
+        assert float(line["row_um"]) == pytest.approx((13 + 224 * row + 223.5) * 0.25, abs=1e-3)
+        assert float(line["evidence"]) == score
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    with pytest.raises(StorageError):
+        write_map(tmp_path / "taken" / "map.ome.tif", np.zeros((5, 7), np.float32), GEOMETRY, "m", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_an_image_of_another_grid_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="image"):
+        write_map(tmp_path / "map.ome.tif", np.zeros((7, 5), np.float32), GEOMETRY, "m", {})
+    assert not list(tmp_path.iterdir())
