@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.encoders.cards import EncoderCard
+from napari_prospector.tokens.encoders.ranges import SPREAD, TYPICAL
 from napari_prospector.tokens.encoders.shapes import GRAIN_MEASURES, boundary_and_euler, gap_shares, grain_measures
 from napari_prospector.tokens.encoders.stains import level, quantiles, separate
 from napari_prospector.tokens.encoders.texture import N_PATTERNS, binary_patterns, oriented_energies, pyramid
 
-__all__ = ["FEATURE_NAMES", "SMALLEST_TILE_PX", "StainTextureEncoder"]
+__all__ = ["FEATURE_NAMES", "SMALLEST_TILE_PX", "StainTextureEncoder", "raw_features"]
 
 SMALLEST_TILE_PX = 64
 _N_LEVELS = 5
@@ -37,91 +38,92 @@ _GAP_LIMITS_PX = (1.5, 2.5, 4.0, 6.0, 9.0, 13.0, 20.0, 30.0)
 _CONTRAST_QUANTILES = (0.15, 0.30, 0.50, 0.70, 0.85)
 _COLOUR_QUANTILES = (0.25, 0.50, 0.75)
 
-# Typical spreads of each kind of feature over tiles of tissue, rounded; an entry for each level or
-# scale. Divided by them, one unit means about the same everywhere.
-_BOUNDARY_SPREAD = 0.2
-_EULER_SPREADS = (0.19, 0.27, 0.34, 0.48, 0.65)
-_PATTERN_SPREADS = (0.02, 0.02, 0.022, 0.034)
-_ENERGY_SPREAD = 0.12
-_CHANGE_SPREADS = (0.05, 0.08, 0.13, 0.2)
-_GAP_SPREAD = 0.06
-_GRAIN_SPREADS = (0.36, 0.23, 0.19, 0.57, 0.04, 0.013, 0.066, 0.035, 0.11)
-_CONTRAST_SPREAD = 0.07
-_COLOUR_SPREAD = 0.3
 # A kind with many features that say similar things counts for less, colour for least: patients
 # differ in stain more than diseases do.
-_SHAPE_WEIGHT, _PATTERN_WEIGHT, _ENERGY_WEIGHT = 0.34, 0.40, 0.43
-_GAP_WEIGHT, _GRAIN_WEIGHT, _CONTRAST_WEIGHT, _COLOUR_WEIGHT = 0.6, 0.58, 0.56, 0.2
+_WEIGHTS = (
+    (_N_LEVELS * len(_THRESHOLDS) * 2, 0.34),  # boundaries and Euler numbers
+    (_N_PATTERN_LEVELS * N_PATTERNS, 0.40),
+    (len(_ENERGY_SCALES) + 2 * sum(_ENERGY_SCALES), 0.43),
+    (len(_GAP_LIMITS_PX), 0.60),
+    (len(GRAIN_MEASURES), 0.58),
+    (2 * len(_CONTRAST_QUANTILES), 0.56),
+    (3 * len(_COLOUR_QUANTILES), 0.20),
+)
+_WEIGHT = np.repeat([weight for _, weight in _WEIGHTS], [n_features for n_features, _ in _WEIGHTS])
+# What lies farther than this many spreads from the typical tile is brought near: a blank tile or
+# the edge of the tissue must not fill the concepts.
+_REACH = 2.0
 
 _Plane = NDArray[np.float32]
 _Pyramid = list[tuple[_Plane, _Plane]]
 
 
-def _shape_features(levels: _Pyramid) -> Iterable[float]:
+def _shape_features(levelled: Sequence[_Plane]) -> Iterable[float]:
     """Describe what lies above each threshold at each level: boundary and Euler number."""
-    for (_, smoothed), euler_spread in zip(levels, _EULER_SPREADS, strict=True):
-        levelled = level(smoothed, softness=0.05, span=(0.0, 1.0))
+    for plane in levelled:
         for threshold in _THRESHOLDS:
-            boundary, euler = boundary_and_euler(levelled, threshold)
-            yield np.log(boundary / 0.1 + 0.1) * (_SHAPE_WEIGHT / _BOUNDARY_SPREAD)
-            yield np.arcsinh(200 * euler) * (_SHAPE_WEIGHT / euler_spread)
+            boundary, euler = boundary_and_euler(plane, threshold)
+            yield np.log(boundary + 0.01)
+            yield np.arcsinh(200 * euler)
 
 
 def _pattern_features(levels: _Pyramid) -> Iterable[float]:
     """Describe the finest texture of each level: local binary patterns."""
-    for (plane, _), spread in zip(levels, _PATTERN_SPREADS, strict=False):
-        yield from np.sqrt(binary_patterns(plane, 0.01)) * (_PATTERN_WEIGHT / spread)
+    for plane, _ in levels[:_N_PATTERN_LEVELS]:
+        yield from np.sqrt(binary_patterns(plane, 0.01))
 
 
 def _energy_features(levels: _Pyramid) -> Iterable[float]:
     """Describe the gradients of each level and how they are arranged."""
     for (plane, _), n_scales in zip(levels, _ENERGY_SCALES, strict=True):
         mean, changes = oriented_energies(plane, n_scales)
-        yield np.log(mean / 0.1) * (_ENERGY_WEIGHT / _ENERGY_SPREAD)
-        spreads = np.repeat(_CHANGE_SPREADS[:n_scales], 2)
-        yield from np.log(changes + 0.02) * (_ENERGY_WEIGHT / spreads)
+        yield np.log(mean)
+        yield from np.log(changes + 0.02)
 
 
-def _gap_features(levels: _Pyramid) -> Iterable[float]:
-    """Describe how far apart the darkest things are: spacing of nuclei."""
-    yield from np.sqrt(gap_shares(levels[0][1], 0.85, _GAP_LIMITS_PX)) * (_GAP_WEIGHT / _GAP_SPREAD)
-
-
-def _grain_features(levels: _Pyramid) -> Iterable[float]:
-    """Describe size and form of the darkest things: nuclei and clumps of them."""
-    darkest = level(levels[0][1], softness=0.05, span=(0.0, 1.0))
-    yield from grain_measures(darkest, 0.85) * (_GRAIN_WEIGHT / np.array(_GRAIN_SPREADS))
+def _nucleus_features(levelled: _Plane) -> Iterable[float]:
+    """Describe the darkest things: how far apart, how large and of what form."""
+    yield from np.sqrt(gap_shares(levelled, _THRESHOLDS[-1], _GAP_LIMITS_PX))
+    yield from grain_measures(levelled, _THRESHOLDS[-1])
 
 
 def _contrast_features(plane: _Plane) -> Iterable[float]:
     """Describe where the quantiles of a plane lie between its 5th and 95th percentile."""
     low, *inner, high = quantiles(plane, (0.05, *_CONTRAST_QUANTILES, 0.95))
     for value in inner:
-        yield (value - low) / (high - low + 0.1) * (_CONTRAST_WEIGHT / _CONTRAST_SPREAD)
+        yield (value - low) / (high - low + 0.1)
 
 
 def _colour_features(plane: _Plane) -> Iterable[float]:
     """Describe how much of a stain there is."""
-    yield from quantiles(plane, _COLOUR_QUANTILES) * (_COLOUR_WEIGHT / _COLOUR_SPREAD)
+    yield from quantiles(plane, _COLOUR_QUANTILES)
 
 
-def _features(tile: NDArray[np.uint8]) -> list[float]:
-    """Return the features of a tile (tile_px, tile_px, 3) in the order of `FEATURE_NAMES`."""
+def raw_features(tile: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the features of a tile (tile_px, tile_px, 3) in the order of `FEATURE_NAMES`, each in its own unit."""
     hematoxylin, eosin, residual, density = separate(tile)
     darkness = pyramid(level(density), _N_LEVELS)
     blueness = pyramid(level(hematoxylin - np.float32(0.5) * eosin), len(_ENERGY_SCALES))
-    return [
-        *_shape_features(darkness),
+    # Smoothing narrows the range of values, the more the finer the texture: level again.
+    levelled = [level(smoothed, softness=0.05, span=(0.0, 1.0)) for _, smoothed in darkness]
+    features = (
+        *_shape_features(levelled),
         *_pattern_features(darkness),
         *_energy_features(blueness),
-        *_gap_features(darkness),
-        *_grain_features(darkness),
+        *_nucleus_features(levelled[0]),
         *_contrast_features(density),
         *_contrast_features(hematoxylin),
         *_colour_features(hematoxylin),
         *_colour_features(eosin),
         *_colour_features(residual),
-    ]
+    )
+    return np.array(features)
+
+
+def _comparable(raw: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bring features (n_dims,) to comparable ranges, none beyond `_REACH` times its weight."""
+    comparable: NDArray[np.float64] = _WEIGHT * _REACH * np.tanh((raw - TYPICAL) / (_REACH * SPREAD))
+    return comparable
 
 
 def _feature_names() -> Iterable[str]:
@@ -196,10 +198,10 @@ class StainTextureEncoder:
             )
         embeddings = np.empty((len(tiles), len(FEATURE_NAMES)), np.float32)
         if self.n_threads == 1 or len(tiles) < 2:
-            features: Iterable[list[float]] = map(_features, tiles)
+            raw: Iterable[NDArray[np.float64]] = map(raw_features, tiles)
         else:
             with ThreadPoolExecutor(self.n_threads) as pool:
-                features = list(pool.map(_features, tiles))
-        for embedding, values in zip(embeddings, features, strict=True):
-            embedding[:] = values
+                raw = list(pool.map(raw_features, tiles))
+        for embedding, features in zip(embeddings, raw, strict=True):
+            embedding[:] = _comparable(features)
         return embeddings
