@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +112,26 @@ def test_concepts_keep_their_colour_and_say_their_name() -> None:
     drawn = layer_of(concept_layer(concepts, names, GEOMETRY, Placement.of_mpp(0.25), slide="case7"))
     assert drawn.name == "case7 · concepts"
     assert np.unique(drawn.data).tolist() == [0, 1, 3]
-    colors = drawn.colormap.map(np.array([0, 1, 3]))
-    assert colors[0, 3] == 0
-    np.testing.assert_allclose(colors[1:, :3], concept_colors(3)[[0, 2]], atol=1 / 255)
+    assert drawn.get_color(0) is None
+    for label in (1, 2, 3):
+        np.testing.assert_allclose(drawn.get_color(label), [*concept_colors(3)[label - 1], 1], atol=1e-6)
     lymphocytes = drawn.data_to_world((3, 4))
     assert "lymphocytes" in drawn.get_status(lymphocytes, world=True)["coordinates"]
+
+
+def test_a_million_tokens_are_shown_without_compiling_anything() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from napari.layers import Layer\n"
+        "from napari_prospector._napari.layers import Placement, concept_layer\n"
+        "from napari_prospector.tokens.geometry import GridGeometry\n"
+        "grid = GridGeometry(1009, 1013, tile=2, stride=2, origin=(0, 0), slide_mpp=1.0)\n"
+        "concepts = np.arange(1009 * 1013).reshape(1009, 1013) % 31\n"
+        "names = [str(name) for name in range(31)]\n"
+        "Layer.create(*concept_layer(concepts, names, grid, Placement.of_mpp(1.0), slide='s'))\n"
+        "print('numba.typed.typeddict' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_hundreds_of_concepts_do_not_overflow_their_labels() -> None:

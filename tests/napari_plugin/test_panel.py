@@ -257,6 +257,29 @@ def test_a_pixel_size_is_asked_for_only_where_none_is_stated(
     assert panel.request.mpp == 0.5
 
 
+def test_weights_are_asked_for_only_where_the_encoder_has_some(panel: ProspectPanel, qtbot: Any) -> None:
+    assert panel.form.weights.isHidden()
+    head = panel._head
+    assert head is not None
+    head.card_["encoder"]["weights_sha256"] = "ab" * 32
+    panel.form.show_head(head, "with weights")
+    assert not panel.form.weights.isHidden()
+
+
+def test_a_path_can_be_dropped_on_its_field(panel: ProspectPanel, tmp_path: Path) -> None:
+    from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+    from qtpy.QtGui import QDragEnterEvent, QDropEvent
+
+    dropped = QMimeData()
+    dropped.setUrls([QUrl.fromLocalFile(str(tmp_path / "x.tokens.zarr"))])
+    move, left, none = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    entering = QDragEnterEvent(QPoint(1, 1), move, dropped, left, none)
+    panel.form.tokens.dragEnterEvent(entering)
+    assert entering.isAccepted()
+    panel.form.tokens.dropEvent(QDropEvent(QPointF(1, 1), move, dropped, left, none))
+    assert panel.request.tokens == tmp_path / "x.tokens.zarr"
+
+
 def test_an_array_of_nobodys_file_is_refused_in_a_sentence(viewer: Any, panel: ProspectPanel) -> None:
     viewer.add_image(np.zeros((113, 131, 3), np.uint8), rgb=True, name="array")
     assert "Layer 'array' was not read from a slide file" in panel.status.text()

@@ -57,6 +57,14 @@ def test_a_slide_without_a_pixel_size_opens_in_pixels_and_says_so(
     assert "Pixel size" in notes[0]
 
 
+@pytest.mark.parametrize("name", ["cmu_small_region.svs", "he_levels.tiff"])
+def test_real_slides_open(viewer: Any, shared: Path, notes: list[str], name: str) -> None:
+    (layer,) = viewer.open(str(shared / "data" / "histology" / "slides" / name), plugin=OURS)
+    # one states 0.499 µm; the other 352.9 µm, which cannot be
+    assert (layer.scale[0] == pytest.approx(0.499)) == (not notes) == name.endswith("svs")
+    assert layer.data[0][:200, :200].std() > 3
+
+
 def test_a_small_flat_tiff_is_left_to_others(tmp_path: Path) -> None:
     file = tmp_path / "cells.tif"
     tifffile.imwrite(file, np.zeros((113, 131, 3), np.uint8), photometric="rgb")

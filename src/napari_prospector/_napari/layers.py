@@ -48,8 +48,8 @@ METADATA_KEY = "napari_prospector"
 GRID_ENDING = " · tokens"
 
 STATE_NAMES = ("background", "waiting", "embedded", "failed")
-# Okabe and Ito's colours, told apart with any colour vision: sky blue, bluish green, vermilion
-STATE_COLORS = ("#00000000", "#56b4e9", "#009e73", "#d55e00")
+# clear; then Okabe and Ito's sky blue, bluish green and vermilion, told apart with any colour vision
+STATE_COLORS = np.array([(0, 0, 0, 0), (0.34, 0.71, 0.91, 1), (0, 0.62, 0.45, 1), (0.84, 0.37, 0, 1)])
 
 
 class TransformedLayer(Protocol):
@@ -264,7 +264,9 @@ def concept_layer(
     from napari_prospector.core.colors import concept_colors
 
     geometry.check_shape("concepts", concepts.shape)
-    colors = {label + 1: color for label, color in enumerate(concept_colors(len(names)))}
+    # label 0 is clear
+    colors = np.zeros((len(names) + 1, 4))
+    colors[1:, :3], colors[1:, 3] = concept_colors(len(names)), 1
     arguments = {
         "name": f"{slide} · concepts",
         "colormap": _label_colors(colors),
@@ -311,7 +313,7 @@ def grid_layers(grid: TokenGrid, path: Path, placement: Placement | None = None)
     }
     state = {
         "name": f"{name}{GRID_ENDING}",
-        "colormap": _label_colors(dict(enumerate(STATE_COLORS))),
+        "colormap": _label_colors(STATE_COLORS),
         "opacity": 0.45,
         "features": {"index": list(range(len(STATE_NAMES))), "state": list(STATE_NAMES)},
         "metadata": {METADATA_KEY: noted},
@@ -364,7 +366,12 @@ def result_layers(result: ProspectResult, placement: Placement, slide: str) -> l
         Array, keyword arguments, type.
     """
     job = result.job
-    noted = {"slide": slide, "head": job.head_name, "target": result.target, "encoder": encoder_of(job.head).get("name")}
+    noted = {
+        "slide": slide,
+        "head": job.head_name,
+        "target": result.target,
+        "encoder": encoder_of(job.head).get("name"),
+    }
     names = list(job.head.concept_names_)
     concepts = concept_layer(
         result.concepts, names, result.geometry, placement, slide=slide, noted=noted, visible=False
@@ -380,9 +387,11 @@ def _label_type(n_concepts: int) -> type[np.unsignedinteger[Any]]:
     return np.uint8 if n_concepts < 255 else np.uint16
 
 
-def _label_colors(colors: dict[int, Any]) -> Any:
-    """Return a label colormap; labels that are not listed are clear."""
-    from napari.utils.colormaps import DirectLabelColormap
+def _label_colors(colors: NDArray[np.float64]) -> Any:
+    """Return a label colormap from the colours (n, 4) of labels 0 (no label) to n - 1.
 
-    clear = np.zeros(4)
-    return DirectLabelColormap(color_dict={None: clear, 0: clear} | colors)
+    Cyclic, because a direct one makes napari compile for seconds, in the GUI thread, when it is first shown.
+    """
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    return CyclicLabelColormap(colors=colors, background_value=0)

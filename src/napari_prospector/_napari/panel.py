@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_prospector._napari.fields import ColorBar
 from napari_prospector._napari.form import ProspectForm
 from napari_prospector._napari.job import Failure, JobProgress, Outcome, ProspectResult, run_job
-from napari_prospector._napari.layers import map_colors, provenance, result_layers
+from napari_prospector._napari.layers import Placement, concept_layer, map_colors, map_layer, provenance, result_layers
 from napari_prospector._napari.request import (
     Facts,
     ProspectJob,
@@ -341,10 +342,23 @@ def show_panel(viewer: Viewer) -> ProspectPanel:
 
 
 def _read_head(path: Path) -> tuple[Path, ProspectorHead | Refusal]:
-    """Read a head, or say why it cannot be read."""
+    """Read a head, or say why it cannot be read; meanwhile have napari import what its layers will need."""
     from napari_prospector.core.head import load_head
 
     try:
-        return path, load_head(path)
+        head = load_head(path)
     except ProspectorError as error:
         return path, Refusal(str(error))
+    _warm_up()
+    return path, head
+
+
+def _warm_up() -> None:
+    """Make one small layer of each kind: the first one imports pandas, scipy and pint, seconds in the GUI thread."""
+    from napari.layers import Layer
+
+    from napari_prospector.tokens.geometry import GridGeometry
+
+    grid, placement = GridGeometry(2, 2, tile=1, stride=1, origin=(0, 0), slide_mpp=1.0), Placement.of_mpp(1.0)
+    Layer.create(*concept_layer(np.zeros((2, 2), np.int32), ["warm"], grid, placement, slide=""))
+    Layer.create(*map_layer(np.zeros((2, 2)), grid, placement, slide="", map="evidence", limit=1.0))

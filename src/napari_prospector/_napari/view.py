@@ -67,9 +67,10 @@ def view(
 
     array, arguments, kind = slide_layer(open_slide(slide, mpp=mpp))
     viewer = viewer or napari.Viewer()
+    # the panel first: the slide is fitted to the canvas that is left
+    panel = None if head is None else show_panel(viewer)
     viewer.add_layer(Layer.create(array, arguments, kind))
-    if head is not None:
-        panel = show_panel(viewer)
+    if panel is not None and head is not None:
         panel.ask(Path(head), map=map, target=target, tokens=_path(tokens), weights=_path(weights))
     elif tokens is not None:
         viewer.open(str(tokens), plugin="napari-prospector")
