@@ -24,6 +24,7 @@ __all__ = [
     "encoder_options",
     "examples",
     "json_option",
+    "mpp_option",
     "print_table",
     "progress_bar",
     "seed_option",
@@ -58,6 +59,9 @@ device_option = click.option(
 )
 weights_option = click.option(
     "--weights", type=click.Path(dir_okay=False), help="Weight file, where the head's encoder needs one."
+)
+mpp_option = click.option(
+    "--mpp", type=float, metavar="UM", help="Width of a level-0 pixel in µm, for slides that do not state it."
 )
 tokens_option = click.option(
     "--tokens",
@@ -100,7 +104,10 @@ def encoder_options(command: Command) -> Command:
             help="Width of a tile in pixels, where the encoder allows it; default: its own.",
         ),
         click.option(
-            "--mpp", type=float, metavar="UM", help="µm per pixel at which tiles are cut; default: the encoder's own."
+            "--tile-mpp",
+            type=float,
+            metavar="UM",
+            help="µm per pixel of a tile, whatever the slide's; default: the encoder's own.",
         ),
         device_option,
     )

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from napari_prospector.cli.console import check_place, encoder_options, examples, json_option, tell, told
+from napari_prospector.cli.console import (
+    check_place,
+    encoder_options,
+    examples,
+    json_option,
+    mpp_option,
+    tell,
+    told,
+)
 from napari_prospector.cli.embedding import SlideJob, check_names, embed_slides, encoder_from_options
 from napari_prospector.cli.main import Exit
 from napari_prospector.errors import InvalidInputError
@@ -21,7 +29,7 @@ __all__ = ["embed"]
     epilog=examples(
         "prospect embed slides/*.svs -o tokens/",
         "prospect embed cohort.csv -o tokens/",
-        "prospect embed cohort.csv -o mobilenet/ --encoder mobilenetv2_100 --weights mobilenetv2.safetensors",
+        "prospect embed cohort.csv -o tokens/ --encoder mobilenetv2_100 --weights mobile.safetensors",
     ),
 )
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -33,7 +41,7 @@ __all__ = ["embed"]
     help="Folder for the token grids.",
 )
 @encoder_options
-@click.option("--slide-mpp", type=float, metavar="UM", help="µm per pixel of level 0, for slides that do not state it.")
+@mpp_option
 @click.option(
     "--stride-px",
     type=click.IntRange(min=1),
@@ -64,7 +72,7 @@ __all__ = ["embed"]
 def embed(
     slides: tuple[Path, ...],
     tokens: Path,
-    slide_mpp: float | None,
+    mpp: float | None,
     stride_px: int | None,
     min_coverage: float,
     tissue_threshold: float | None,
@@ -81,7 +89,7 @@ def embed(
     """
     check_place(tokens / "any")
     model = encoder_from_options(encoder)
-    jobs = _jobs(slides, tokens, slide_mpp)
+    jobs = _jobs(slides, tokens, mpp)
     tissue = {"method": tissue_method, "threshold": tissue_threshold}
     outcomes = embed_slides(
         jobs,
@@ -108,7 +116,7 @@ def embed(
     return Exit.REFUSED if all(outcome.error for outcome in outcomes) else Exit.PARTLY
 
 
-def _jobs(slides: tuple[Path, ...], tokens: Path, slide_mpp: float | None) -> list[SlideJob]:
+def _jobs(slides: tuple[Path, ...], tokens: Path, mpp: float | None) -> list[SlideJob]:
     """Turn paths, or one cohort table, into slides to embed."""
     from napari_prospector.study.cohort import Cohort, token_store_path
 
@@ -119,8 +127,8 @@ def _jobs(slides: tuple[Path, ...], tokens: Path, slide_mpp: float | None) -> li
         )
     if tables:
         cohort = Cohort.read(tables[0])
-        rows = [(row.path, row.mpp or slide_mpp) for row in cohort if not row.is_tokens]
+        rows = [(row.path, row.mpp or mpp) for row in cohort if not row.is_tokens]
     else:
-        rows = [(slide, slide_mpp) for slide in slides]
+        rows = [(slide, mpp) for slide in slides]
     check_names([Path(path) for path, _ in rows], "Token grids", with_suffix=True)
     return [SlideJob(Path(path), token_store_path(tokens, path), mpp) for path, mpp in rows]

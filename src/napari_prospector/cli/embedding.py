@@ -73,14 +73,14 @@ def encoder_from_options(options: Mapping[str, Any]) -> Encoder:
         mean=options["mean"] or None,
         std=options["std"] or None,
         tile_px=options["tile_px"],
-        mpp=options["mpp"],
+        mpp=options["tile_mpp"],
         device=options["device"],
     )
 
 
 def encoder_options_of(name: str) -> dict[str, Any]:
     """Return the options of `encoder_options` that load a card by name and leave the rest to it."""
-    rest = dict.fromkeys(("weights", "mean", "std", "tile_px", "mpp", "device"))
+    rest = dict.fromkeys(("weights", "mean", "std", "tile_px", "tile_mpp", "device"))
     return {"encoder": name, "model_args": (), **rest}
 
 
@@ -95,7 +95,7 @@ def encoder_words(head: ProspectorHead, weights: str | None, device: str | None)
         "mean": card.get("mean") if timm else None,
         "std": card.get("std") if timm else None,
         "tile_px": card.get("tile_px") if timm else None,
-        "mpp": card.get("mpp"),
+        "tile_mpp": card.get("mpp"),
         "device": device,
     }
 

@@ -58,8 +58,14 @@ _SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
     is_flag=True,
     help="Choose concepts, radius and kernel by cross-validation over the paper's grid.",
 )
-@click.option("--n-concepts", type=int, default=30, show_default=True, help="Number of concepts.")
-@click.option("--radius", type=int, default=1, show_default=True, help="Hops within which two tokens are a pair.")
+@click.option("--n-concepts", type=click.IntRange(min=1), default=30, show_default=True, help="Number of concepts.")
+@click.option(
+    "--radius",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Hops within which two tokens are a pair.",
+)
 @click.option(
     "--kernel",
     type=click.Choice(["fold-change", "linear"]),
@@ -68,8 +74,12 @@ _SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
     help="What the evidence map shows: how much more frequent, or a linear classifier's weight.",
 )
 @click.option("--alpha", type=float, help="Significance level of the fold-change kernel; off by default.")
-@click.option("--tau", type=float, default=0.0, show_default=True, help="Smallest fold change kept, in log2.")
-@click.option("--l1-ratio", type=float, default=0.5, show_default=True, help="Linear kernel: 0 ridge to 1 lasso.")
+@click.option(
+    "--tau", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Smallest fold change kept, in log2."
+)
+@click.option(
+    "--l1-ratio", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Linear kernel: 0 ridge to 1 lasso."
+)
 @click.option(
     "--geometry",
     type=click.Choice(["auto", "euclidean", "cosine"]),
@@ -83,7 +93,12 @@ _SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
 @click.option("--positive", metavar="LABEL", help="With two classes, the one that maps look for.")
 @click.option("--reference", is_flag=True, help="Follow the paper's code, quirks included.")
 @click.option(
-    "--folds", "n_folds", type=int, default=5, show_default=True, help="Folds of the cross-validation, by group."
+    "--folds",
+    "n_folds",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    help="Folds of the cross-validation, by group.",
 )
 @seed_option
 @encoder_options
@@ -208,8 +223,8 @@ def complete_tokens(cohort: Cohort, folder: Path, encoder: dict[str, Any], *, qu
     broken = [outcome for outcome in embed_slides(jobs, model, quiet=quiet) if outcome.error]
     if broken:
         raise InvalidInputError(
-            f"Every slide of {cohort.name} must be embedded; {len(broken)} of {len(jobs)} could not be:\n"
-            + "\n".join(f"  {outcome.slide}: {outcome.error}" for outcome in broken)
+            f"Every slide of {cohort.name} must be embedded; {len(broken)} of {len(jobs)} could not be. "
+            + (" ".join(str(outcome.error) for outcome in broken) if quiet else "The reasons stand above.")
         )
 
 

@@ -21,6 +21,10 @@ _KNOWN = (
     "heads (*.prospector), token grids (*.tokens.zarr), cohort tables (*.csv), maps and their tables, evaluations, "
     "reports, and slides (TIFF, SVS, PNG, JPEG)"
 )
+# what does not end so, and cannot be read, is no damaged slide
+_SLIDE_SUFFIXES = (
+    ".bif .btf .czi .dcm .isyntax .jpeg .jpg .mrxs .ndpi .ome .png .qptiff .scn .svs .tif .tiff .vms .vmu .vsi"
+).split()
 # the first columns of the tables that are made here
 _TOKEN_TABLE = ["row", "col", "row0_px", "col0_px"]
 _EVALUATION_TABLE = ["method", "map", "ap"]
@@ -216,7 +220,13 @@ def _slide(file: Path) -> Description:
     """Describe a slide."""
     from napari_prospector.tokens.slides import open_slide
 
-    with open_slide(file) as slide:
+    try:
+        opened = open_slide(file)
+    except FileFormatError as error:
+        if file.suffix.lower() in _SLIDE_SUFFIXES:
+            raise
+        raise _unknown(file, "nothing that is known here") from error
+    with opened as slide:
         levels = [{"shape": list(level.shape), "downsample": level.downsample} for level in slide.levels]
         result = {
             "kind": "slide",
@@ -228,6 +238,6 @@ def _slide(file: Path) -> Description:
         }
         size = f"{slide.shape[0]:,} × {slide.shape[1]:,} px, {len(levels)} level{'s' * (len(levels) > 1)}"
         lines = [f"Slide {slide.name}: {slide.format}, {size}"]
-        problem = f"No usable pixel size: {slide.mpp_problem} Pass --slide-mpp, or fill the column mpp of the cohort."
+        problem = f"No usable pixel size: {slide.mpp_problem} Pass --mpp, or fill the column mpp of the cohort."
         lines.append(f"{slide.mpp:.4g} µm per pixel" if slide.mpp else problem)
         return result, lines

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
+import logging
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -64,7 +66,9 @@ class _EntryPointGroup(click.Group):
         """Load one command."""
         entry = _entry_points().get(cmd_name)
         if entry is None:
-            return None
+            close = difflib.get_close_matches(cmd_name, self.list_commands(ctx), n=1)
+            advice = f"Did you mean {close[0]!r}?" if close else "prospect --help lists all."
+            raise click.UsageError(f"There is no command {cmd_name!r}. {advice}", ctx)
         command = entry.load()
         if not isinstance(command, click.Command):
             raise click.ClickException(f"entry point {cmd_name!r} of {COMMANDS_GROUP} must be a click command.")
@@ -92,6 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that the terminal lacks must not end the run
             stream.reconfigure(errors="backslashreplace")
+    # what tifffile would print about a damaged file stands in our errors
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     try:
         outcome: Any = prospect.main(args=words, prog_name="prospect", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):

@@ -13,6 +13,7 @@ from napari_prospector.cli.console import (
     device_option,
     examples,
     json_option,
+    mpp_option,
     progress_bar,
     tell_error,
     told,
@@ -64,7 +65,7 @@ __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
     help="evidence: what is typical of the class; decision: what the class probability rests on.",
 )
 @click.option("--target", metavar="LABEL", help="The class to look for; may be left out with two classes.")
-@click.option("--slide-mpp", type=float, metavar="UM", help="µm per pixel of level 0, for slides that do not state it.")
+@mpp_option
 @weights_option
 @device_option
 @json_option
@@ -75,7 +76,7 @@ def map_slides(
     tokens: Path | None,
     map_name: str,
     target: str | None,
-    slide_mpp: float | None,
+    mpp: float | None,
     weights: str | None,
     device: str | None,
     as_json: bool,
@@ -93,9 +94,9 @@ def map_slides(
     check_names(slides, "Maps", with_suffix=False)
     check_place(out / "any")
     stores, errors = _finished(
-        model, slides, out / "tokens" if tokens is None else tokens, slide_mpp, weights, device, quiet=as_json
+        model, slides, out / "tokens" if tokens is None else tokens, mpp, weights, device, quiet=as_json
     )
-    written, refused = map_stores(model, stores, out, map_name, label, slide_mpp, quiet=as_json)
+    written, refused = map_stores(model, stores, out, map_name, label, mpp, quiet=as_json)
     errors |= refused
     told(
         {"maps": written, "errors": errors}, as_json, [f"{row['slide']}: {', '.join(row['files'])}" for row in written]
@@ -109,7 +110,7 @@ def _finished(
     head: ProspectorHead,
     slides: Sequence[Path],
     folder: Path,
-    slide_mpp: float | None,
+    mpp: float | None,
     weights: str | None,
     device: str | None,
     *,
@@ -125,8 +126,8 @@ def _finished(
     missing = []
     for slide, store in stores.items():
         try:
-            if slide != store and not is_finished(slide, store, slide_mpp):
-                missing.append(SlideJob(slide, store, slide_mpp))
+            if slide != store and not is_finished(slide, store, mpp):
+                missing.append(SlideJob(slide, store, mpp))
         except ProspectorError as error:
             errors[slide.name] = str(error)
             tell_error(slide.name, str(error), quiet)
@@ -142,7 +143,7 @@ def map_stores(
     out: Path,
     map_name: str,
     target: Any,
-    slide_mpp: float | None,
+    mpp: float | None,
     *,
     quiet: bool = False,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -156,7 +157,7 @@ def map_stores(
         Slide → token grid; a grid that stands for its slide is its own key.
     out
         Folder for the files.
-    map_name, target, slide_mpp
+    map_name, target, mpp
         As on the command line.
     quiet
         Show no progress.
@@ -168,10 +169,10 @@ def map_stores(
     """
     written: list[dict[str, Any]] = []
     errors: dict[str, str] = {}
-    with progress_bar(quiet) as progress:
+    with progress_bar(quiet or not stores) as progress:
         for slide, store in progress.track(stores.items(), description="draw maps"):
             try:
-                written.append(_draw(head, slide, store, out, map_name, target, slide_mpp))
+                written.append(_draw(head, slide, store, out, map_name, target, mpp))
             except ProspectorError as error:
                 errors[slide.name] = str(error)
                 tell_error(slide.name, str(error), quiet)
@@ -210,7 +211,7 @@ def label_of(head: ProspectorHead, target: str | None) -> Any:
 
 
 def _draw(
-    head: ProspectorHead, slide: Path, store: Path, out: Path, map_name: str, target: Any, slide_mpp: float | None
+    head: ProspectorHead, slide: Path, store: Path, out: Path, map_name: str, target: Any, mpp: float | None
 ) -> dict[str, Any]:
     """Write all files of one slide."""
     from napari_prospector.study.exchange import write_slide_map
@@ -219,7 +220,7 @@ def _draw(
     written = write_slide_map(out, head, store, map_name, target)
     picture = out / f"{written.name}.{map_name}.png"
     own_slide = None if store == slide else slide
-    draw_token_grid(picture, head, store, own_slide, map_name=map_name, target=target, slide_mpp=slide_mpp)
+    draw_token_grid(picture, head, store, own_slide, map_name=map_name, target=target, slide_mpp=mpp)
     return {
         "slide": slide.name,
         "map": map_name,

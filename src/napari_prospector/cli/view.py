@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from napari_prospector.cli.console import examples, weights_option
+from napari_prospector.cli.console import examples, mpp_option, weights_option
 from napari_prospector.errors import MissingExtraError, MissingFileError
 
 __all__ = ["view"]
@@ -36,9 +36,7 @@ __all__ = ["view"]
     help="Which map is shown.",
 )
 @click.option("--target", metavar="LABEL", help="The class to look for; default: the head's own.")
-@click.option(
-    "--slide-mpp", "mpp", type=float, metavar="UM", help="µm per pixel of level 0, where the slide does not state it."
-)
+@mpp_option
 @weights_option
 def view(
     slide: Path,
