@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from napari_prospector.cli import main
 from napari_prospector.cli.main import prospect as group
+from napari_prospector.errors import ProspectorWarning
 
 COMMANDS = ["demo", "embed", "fit", "map", "evaluate", "view", "info", "encoders"]
 
@@ -80,6 +82,18 @@ def test_an_error_that_is_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(group, "invoke", _raising(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         main(["info", "x"])
+
+
+def test_a_warning_of_ours_is_a_note_without_a_place_in_the_source(
+    prospect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def invoke(*_: Any) -> int:
+        warnings.simplefilter("always")
+        warnings.warn("Slow disk.", ProspectorWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(group, "invoke", invoke)
+    assert prospect("info", "x") == (0, "", "Note: Slow disk.\n")
 
 
 def test_the_command_is_installed_and_a_missing_file_is_no_traceback() -> None:

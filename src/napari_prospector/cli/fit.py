@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from napari_prospector.cli.console import (
     told,
 )
 from napari_prospector.cli.embedding import SlideJob, embed_slides, encoder_from_options, is_finished
-from napari_prospector.errors import InvalidInputError, MismatchError
+from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorWarning
 
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
@@ -127,7 +128,8 @@ def fit(
             f"--encoder says {options['encoder']!r}; the token grids in {folder} hold {graphs.card['name']!r}. "
             "Name another folder with --tokens, or leave --encoder out."
         )
-    with stage_bars(as_json) as report:
+    with stage_bars(as_json) as report, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProspectorWarning)  # they are among the head's notes, told below
         fitted = _fitted(graphs, table, _head_settings(options), select, report)
     head = fitted.head
     head.save(out, graphs.head_card(table) | ({"selection": fitted.sentence} if select else {}))
@@ -136,9 +138,9 @@ def fit(
     result = {
         "head": str(out),
         "sentence": fitted.sentence,
-        "classes": list(head.classes_),
+        "classes": head.n_data_,
         "target": head.target_,
-        "n_data": head.n_data_,
+        "n_data": len(table),
         "brier": head.brier_,
         "is_calibrated": head.is_calibrated_,
         "notes": list(head.notes_),

@@ -89,9 +89,8 @@ def _head(file: Path) -> Description:
     result = {
         "kind": "head",
         "parameters": head.get_params(),
-        "classes": head.classes_,
+        "classes": head.n_data_,
         "target": head.target_,
-        "n_data": head.n_data_,
         "color_limits": head.color_limits_,
         "brier": head.brier_,
         "is_calibrated": head.is_calibrated_,

@@ -7,13 +7,16 @@ import io
 import json
 import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import click
 
 import napari_prospector
-from napari_prospector.errors import ProspectorError
+from napari_prospector.errors import ProspectorError, ProspectorWarning
 
 __all__ = ["COMMANDS_GROUP", "Exit", "main", "prospect"]
 
@@ -99,7 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
     # what tifffile would print about a damaged file stands in our errors
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
     try:
-        outcome: Any = prospect.main(args=words, prog_name="prospect", standalone_mode=False)
+        with _notes():
+            outcome: Any = prospect.main(args=words, prog_name="prospect", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _fail("Interrupted. What was finished is kept; run the same command to go on.", words, Exit.INTERRUPTED)
     except click.exceptions.Exit as stop:
@@ -114,6 +118,22 @@ def main(arguments: list[str] | None = None) -> int:
     except ProspectorError as error:
         return _fail(str(error), words, Exit.REFUSED)
     return outcome if isinstance(outcome, int) else Exit.OK
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Print our own warnings as a sentence on stderr; others keep their place in the source."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **where: Any) -> None:
+            if issubclass(category, ProspectorWarning):
+                click.echo(f"Note: {message}", err=True)
+            else:
+                shown(message, category, *place, **where)
+
+        warnings.showwarning = show
+        yield
 
 
 def _fail(message: str, words: list[str], code: int) -> int:

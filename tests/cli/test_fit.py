@@ -1,0 +1,129 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_study import Study, write_table
+
+from napari_prospector.core.head import load_head
+from napari_prospector.tokens.store import TokenGrid
+
+
+def three_classes(study: Study, folder: Path) -> Path:
+    """A table of the study's token grids with three classes."""
+    rows = [[str(study.grid(number)), "abc"[number % 3]] for number in range(9)]
+    return write_table(folder / "three.csv", ["path", "label"], rows)
+
+
+def test_a_head_is_written_and_described(study: Study, prospect: Any, tmp_path: Path) -> None:
+    out = tmp_path / "new folder é" / "h.prospector"
+    words = ("--n-concepts", "2", "--kernel", "linear", "--positive", "normal", "--seed", "5")
+    code, text, err = prospect("fit", study.table, "-o", out, *words)
+    assert code == 0
+    assert "looks for: **normal**" in text
+    assert "Note: Probabilities are not calibrated" in err
+    head = load_head(out)
+    assert (head.n_concepts, head.kernel, head.random_state, sum(head.n_data_.values())) == (2, "linear", 5, 6)
+
+
+def test_json_is_one_object(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    code, found = prospect_json("fit", study.table, "-o", tmp_path / "h.prospector", "--n-concepts", "2")
+    assert code == 0
+    assert (found["target"], found["n_data"], found["classes"]) == ("tumour", 6, {"normal": 3, "tumour": 3})
+
+
+def test_select_says_what_it_chose(
+    study: Study, prospect_json: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_prospector.core import selection
+
+    small = selection.Grid(n_concepts=(2, 3), radius=(1,), l1_ratio=())
+    monkeypatch.setattr(selection.select_head, "__defaults__", (None, small, None))
+    code, found = prospect_json("fit", study.table, "-o", tmp_path / "h.prospector", "--select", "--folds", "2")
+    assert code == 0
+    assert found["n_settings"] >= len(found["selection"]) > 1
+    assert found["sentence"].startswith(f"Chose {found['selection'][0]['n_concepts']} concepts")
+    assert load_head(tmp_path / "h.prospector").card_["selection"] == found["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--select", "--radius", "2"), "--select chooses --radius"),
+        (("--kernel", "quadratic"), "'fold-change', 'linear'"),
+        (("--n-concepts", "0"), "--n-concepts"),
+    ],
+)
+def test_options_that_cannot_be_are_wrong_usage(
+    words: tuple[str, ...], reason: str, study: Study, prospect: Any, tmp_path: Path
+) -> None:
+    code, _, err = prospect("fit", study.table, "-o", tmp_path / "h.prospector", *words)
+    assert code == 2
+    assert reason in err
+
+
+def test_a_head_must_be_named_as_heads_are(study: Study, prospect: Any, tmp_path: Path) -> None:
+    code, _, err = prospect("fit", study.table, "-o", tmp_path / "h.safetensors")
+    assert code == 2
+    assert "must end in .prospector" in err
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "reason"),
+    [
+        (["path", "label"], [[0, "a"], [1, "a"]], "at least 2 classes"),
+        (["path", "lable"], [[0, "a"], [1, "b"]], "Did you mean 'label'?"),
+        (["path", "label", "mpp"], [[0, "a", "0"], [1, "b", "1"]], "line 2, column mpp"),
+        (["path", "label"], [], "at least one row"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from_is_refused(
+    columns: list[str], rows: list[list[Any]], reason: str, study: Study, prospect: Any, tmp_path: Path
+) -> None:
+    table = write_table(tmp_path / "c.csv", columns, [[study.slide(row[0]), *row[1:]] for row in rows])
+    code, _, err = prospect("fit", table, "-o", tmp_path / "h.prospector", "--tokens", study.tokens)
+    assert code == 1
+    assert reason in err
+    assert not (tmp_path / "h.prospector").exists()
+
+
+def test_slides_that_cannot_be_embedded_are_all_named(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    for name in ("one.tif", "two.tif"):
+        (tmp_path / name).touch()
+    table = write_table(tmp_path / "c.csv", ["path", "label"], [["one.tif", "a"], ["two.tif", "b"]])
+    code, found = prospect_json("fit", table, "-o", tmp_path / "h.prospector")
+    assert code == 1
+    assert "2 of 2 could not be" in found["error"]
+    assert "one.tif" in found["error"]
+    assert "two.tif" in found["error"]
+
+
+def test_embeddings_that_are_not_numbers_are_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
+    import shutil
+
+    spoiled = tmp_path / "spoiled.tokens.zarr"
+    shutil.copytree(study.grid(0), spoiled)
+    with TokenGrid.open(spoiled, "r+") as grid:
+        block = next(iter(grid.blocks()))
+        wrong = np.full((*grid.state[block.tokens].shape, grid.n_dims), np.nan, np.float32)
+        grid.embeddings[block.tokens] = wrong
+    rows = [[study.grid(number), "ab"[number % 2]] for number in range(1, 6)]
+    table = write_table(tmp_path / "c.csv", ["path", "label"], [["spoiled.tokens.zarr", "a"], *rows])
+    code, _, err = prospect("fit", table, "-o", tmp_path / "h.prospector")
+    assert code == 1
+    assert "holds NaN" in err
+    assert not (tmp_path / "h.prospector").exists()
+
+
+def test_an_encoder_that_the_grids_do_not_hold_is_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
+    code, _, err = prospect(
+        "fit", study.table, "-o", tmp_path / "h.prospector", "--tokens", study.tokens, "--encoder", "mobilenetv2_100"
+    )
+    assert code == 1
+    assert "hold 'stain-texture'" in err
+
+
+def test_more_than_two_classes_are_one_fit(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    code, found = prospect_json("fit", three_classes(study, tmp_path), "-o", tmp_path / "h.prospector")
+    assert code == 0
+    assert (found["classes"], found["target"]) == ({"a": 3, "b": 3, "c": 3}, None)

@@ -1,0 +1,94 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_study import COLS, N_SLIDES, ROWS, Study
+
+
+@pytest.fixture(scope="module")
+def results(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Maps and an evaluation."""
+    from napari_prospector.cli import main
+
+    folder = tmp_path_factory.mktemp("results")
+    assert main(["map", str(study.head), str(study.grid(8)), "-o", str(folder), "--json"]) == 0
+    words = ["--pictures", "1", "--no-baselines", "--json"]
+    assert main(["evaluate", str(study.head), str(study.table), "-o", str(folder), *words]) == 0
+    return folder
+
+
+def test_a_head_a_token_grid_a_cohort_and_a_slide_say_what_they_are(study: Study, prospect_json: Any) -> None:
+    kinds = [
+        prospect_json("info", path)[1]["kind"] for path in (study.head, study.grid(0), study.table, study.slide(0))
+    ]
+    assert kinds == ["head", "token grid", "cohort", "slide"]
+    _, grid = prospect_json("info", study.grid(0))
+    assert grid["counts"]["done"] == ROWS * COLS
+    assert grid["encoder"]["name"] == "stain-texture"
+    _, cohort = prospect_json("info", study.table)
+    assert (cohort["n_data"], cohort["n_truths"], cohort["splits"]) == (N_SLIDES, N_SLIDES, {"train": 6, "test": 4})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "says"),
+    [
+        ("slide 8.evidence.ome.tif", "map", "evidence for tumour"),
+        ("slide 8.concepts.ome.tif", "map", "concepts"),
+        ("slide 8.evidence.csv", "token table", "Table of 15 tokens"),
+        ("evaluation.csv", "evaluation table", "Evaluation: 5 rows"),
+        ("evaluation_data.csv", "evaluation of data", "Evaluation: 4 data"),
+        ("evaluation.json", "evaluation", "Evaluation: finding tumour"),
+        ("report.html", "report", "Finding tumour on 4 slides"),
+    ],
+)
+def test_every_file_that_is_made_says_what_it_is(
+    name: str, kind: str, says: str, results: Path, prospect: Any, prospect_json: Any
+) -> None:
+    assert prospect_json("info", results / name)[1]["kind"] == kind
+    code, out, err = prospect("info", results / name)
+    assert (code, err) == (0, "")
+    assert says in out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("notes.txt", b"hello", "notes.txt is nothing that is known here. prospect info knows heads"),
+        ("page.html", b"<title>x</title>", "no report of napari-prospector"),
+        ("other.json", b"{}", "no evaluation"),
+        ("cut.json", b'{"target": ', "no JSON, or cut short"),
+        ("zero.svs", b"", "is empty"),
+        ("zero.ome.tif", b"", "is empty"),
+        ("latin.csv", b"path,label\n\xe9,a\n", "UTF-8"),
+        ("cut.prospector", b"\x00\x01", "not a head file"),
+    ],
+)
+def test_a_wrong_file_is_refused(name: str, content: bytes, reason: str, prospect: Any, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    code, out, err = prospect("info", tmp_path / name)
+    assert (code, out) == (1, "")
+    assert reason in err
+
+
+def test_a_folder_that_is_no_token_grid_and_a_missing_file_are_refused(prospect: Any, tmp_path: Path) -> None:
+    assert "a folder that is no token grid" in prospect("info", tmp_path)[2]
+    assert "There is no" in prospect("info", tmp_path / "x")[2]
+
+
+def test_an_ome_tiff_that_is_no_map_is_a_slide(prospect_json: Any, tmp_path: Path) -> None:
+    import numpy as np
+    import tifffile
+
+    path = tmp_path / "slide.ome.tif"
+    tifffile.imwrite(path, np.zeros((31, 37, 3), np.uint8), ome=True, photometric="rgb")
+    code, found = prospect_json("info", path)
+    assert (code, found["kind"], found["shape"]) == (0, "slide", [31, 37])
+
+
+def test_a_slide_without_a_pixel_size_says_what_to_do(prospect: Any, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (41, 43)).save(tmp_path / "a.png")
+    code, out, _ = prospect("info", tmp_path / "a.png")
+    assert code == 0
+    assert "Pass --mpp" in out

@@ -1,0 +1,112 @@
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from small_study import COLS, ROWS, Study, write_table
+
+from napari_prospector.core.head import load_head
+
+
+def test_a_slide_gets_scores_concepts_table_and_picture(study: Study, prospect: Any, tmp_path: Path) -> None:
+    code, out, _ = prospect("map", study.head, study.slide(8), "-o", tmp_path / "ma ps", "--tokens", study.tokens)
+    assert code == 0
+    names = [f"slide 8.{what}" for what in ("concepts.ome.tif", "evidence.csv", "evidence.ome.tif", "evidence.png")]
+    assert sorted(path.name for path in (tmp_path / "ma ps").iterdir()) == names
+    assert all(name in out for name in names)
+    scores = tifffile.imread(tmp_path / "ma ps" / "slide 8.evidence.ome.tif")
+    assert scores.shape == (ROWS, COLS)
+    with (tmp_path / "ma ps" / "slide 8.evidence.csv").open(encoding="utf-8") as stream:
+        told = [float(row["evidence"]) for row in csv.DictReader(stream)]
+    np.testing.assert_allclose(scores.ravel(), told, rtol=1e-6)
+
+
+def test_a_token_grid_may_stand_for_its_slide(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    code, found = prospect_json("map", study.head, study.grid(9), "-o", tmp_path, "--map", "decision")
+    assert code == 0
+    assert found["errors"] == {}
+    assert [row["map"] for row in found["maps"]] == ["decision"]
+    assert 0 <= found["maps"][0]["probability"] <= 1
+
+
+def test_a_slide_without_a_token_grid_is_embedded_first(study: Study, prospect: Any, tmp_path: Path) -> None:
+    assert prospect("map", study.head, study.slide(0), "-o", tmp_path)[0] == 0
+    assert (tmp_path / "tokens" / "slide 0.tif.tokens.zarr").is_dir()
+
+
+def test_a_broken_slide_does_not_stop_the_others(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    (tmp_path / "zero.tif").touch()
+    code, found = prospect_json("map", study.head, study.grid(9), tmp_path / "zero.tif", "-o", tmp_path / "m")
+    assert code == 3
+    assert "is empty" in found["errors"]["zero.tif"]
+    assert len(found["maps"]) == 1
+
+
+def test_a_head_of_many_classes_wants_a_target(study: Study, prospect: Any, prospect_json: Any, tmp_path: Path) -> None:
+    rows = [[study.grid(number), "abc"[number % 3]] for number in range(9)]
+    table = write_table(tmp_path / "three.csv", ["path", "label"], rows)
+    head = tmp_path / "three.prospector"
+    assert prospect("fit", table, "-o", head, "--n-concepts", "2")[0] == 0
+    code, _, err = prospect("map", head, study.grid(0), "-o", tmp_path / "m")
+    assert code == 1
+    assert "Pass --target, one of a, b, c" in err
+    code, found = prospect_json("map", head, study.grid(0), "-o", tmp_path / "m", "--target", "b")
+    assert code == 0
+    assert found["maps"][0]["target"] == "b"
+    code, _, err = prospect("map", head, study.grid(0), "-o", tmp_path / "m", "--target", "d")
+    assert code == 1
+    assert "--target must be one of a, b, c; got 'd'" in err
+
+
+def _cut(head: bytes) -> bytes:
+    return head[:5000]
+
+
+def _flipped(head: bytes) -> bytes:
+    return head[:-3] + bytes(byte ^ 0xFF for byte in head[-3:])
+
+
+def _nothing(head: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("spoil", [_cut, _flipped, _nothing])
+def test_a_damaged_head_is_refused(spoil: Any, study: Study, prospect: Any, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.prospector"
+    damaged.write_bytes(spoil(study.head.read_bytes()))
+    code, _, err = prospect("map", damaged, study.grid(0), "-o", tmp_path / "m")
+    assert code == 1
+    assert "damaged" in err
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_head_of_another_encoder_is_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
+    head = load_head(study.head)
+    other = {**head.card_["encoder"], "name": "mobilenetv2_100"}
+    head.save(tmp_path / "other.prospector", {"encoder": other})
+    code, _, err = prospect("map", tmp_path / "other.prospector", study.grid(0), "-o", tmp_path / "m")
+    assert code == 1
+    assert "This head was fitted on 'mobilenetv2_100'" in err
+    assert not list((tmp_path / "m").iterdir())
+
+
+def test_maps_of_one_name_are_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
+    twin = tmp_path / "slide 0.png"
+    shutil.copy(study.slide(1), twin)
+    code, _, err = prospect("map", study.head, study.slide(0), twin, "-o", tmp_path)
+    assert code == 1
+    assert "have one name" in err
+
+
+def test_no_file_that_may_be_shared_tells_where_it_was_made(study: Study, prospect: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert prospect("map", study.head, study.slide(8), "-o", out, "--tokens", study.tokens)[0] == 0
+    assert prospect("evaluate", study.head, study.table, "-o", out / "evaluation", "--pictures", "2")[0] == 0
+    files = [study.head, *(path for folder in (study.tokens, out) for path in folder.rglob("*") if path.is_file())]
+    assert len(files) > 20
+    places = [str(folder).encode() for folder in (study.folder, study.folder.parent, tmp_path, Path.home())]
+    telling = [file for file in files for place in places if place in file.read_bytes()]
+    assert telling == []
