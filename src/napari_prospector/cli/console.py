@@ -70,48 +70,50 @@ tokens_option = click.option(
 )
 
 
+_ENCODER_OPTIONS = (
+    click.option(
+        "--encoder",
+        metavar="NAME",
+        default="stain-texture",
+        show_default=True,
+        help="What turns tiles into embeddings: stain-texture, or any timm model by name.",
+    ),
+    click.option(
+        "--weights",
+        type=click.Path(dir_okay=False),
+        help="Local weight file of the encoder (.safetensors). Nothing is ever downloaded.",
+    ),
+    click.option(
+        "--model-args",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Argument of a timm model, such as img_size=224; may be given several times.",
+    ),
+    click.option(
+        "--mean", type=float, nargs=3, metavar="R G B", help="Of the encoder's input, white = 1; default: its own."
+    ),
+    click.option(
+        "--std", type=float, nargs=3, metavar="R G B", help="Of the encoder's input, white = 1; default: its own."
+    ),
+    click.option(
+        "--tile-px",
+        type=click.IntRange(min=1),
+        metavar="PX",
+        help="Width of a tile in pixels, where the encoder allows it; default: its own.",
+    ),
+    click.option(
+        "--tile-mpp",
+        type=float,
+        metavar="UM",
+        help="µm per pixel of a tile, whatever the slide's; default: the encoder's own.",
+    ),
+    device_option,
+)
+
+
 def encoder_options(command: Command) -> Command:
     """Add the options that choose an encoder."""
-    options = (
-        click.option(
-            "--encoder",
-            metavar="NAME",
-            default="stain-texture",
-            show_default=True,
-            help="What turns tiles into embeddings: stain-texture, or any timm model by name.",
-        ),
-        click.option(
-            "--weights",
-            type=click.Path(dir_okay=False),
-            help="Local weight file of the encoder (.safetensors). Nothing is ever downloaded.",
-        ),
-        click.option(
-            "--model-args",
-            multiple=True,
-            metavar="NAME=VALUE",
-            help="Argument of a timm model, such as img_size=224; may be given several times.",
-        ),
-        click.option(
-            "--mean", type=float, nargs=3, metavar="R G B", help="Of the encoder's input, white = 1; default: its own."
-        ),
-        click.option(
-            "--std", type=float, nargs=3, metavar="R G B", help="Of the encoder's input, white = 1; default: its own."
-        ),
-        click.option(
-            "--tile-px",
-            type=click.IntRange(min=1),
-            metavar="PX",
-            help="Width of a tile in pixels, where the encoder allows it; default: its own.",
-        ),
-        click.option(
-            "--tile-mpp",
-            type=float,
-            metavar="UM",
-            help="µm per pixel of a tile, whatever the slide's; default: the encoder's own.",
-        ),
-        device_option,
-    )
-    for option in reversed(options):
+    for option in reversed(_ENCODER_OPTIONS):
         command = option(command)
     return command
 

@@ -62,7 +62,7 @@ __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
     type=click.Choice(["evidence", "decision"]),
     default="evidence",
     show_default=True,
-    help="evidence: what is typical of the class; decision: what the class probability rests on.",
+    help="evidence: what is typical of the class; decision: what a classifier of whole slides uses.",
 )
 @click.option("--target", metavar="LABEL", help="The class to look for; may be left out with two classes.")
 @mpp_option
