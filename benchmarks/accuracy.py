@@ -31,6 +31,7 @@ from napari_prospector.tokens.mosaics import TASKS, MosaicLayout, MosaicSlide, m
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 N_TRAIN, N_TEST, CELLS = 40, 20, 12
+ENCODERS = ("stain-texture", "MobileNetV2")
 
 
 class Embedder:
@@ -51,15 +52,14 @@ class Embedder:
         return np.stack([self._known[picture.image] for picture in layout.pictures])
 
 
-def encoders(shared: Path) -> dict[str, Encoder]:
-    """Load the built-in encoder and MobileNetV2."""
+def encoder_of(name: str, shared: Path) -> Encoder:
+    """Load the built-in encoder or MobileNetV2."""
+    if name == "stain-texture":
+        return load_encoder(name)
     weights = shared / "data" / "encoders" / "mobilenetv2_100_imagenet1001.safetensors"
     half = (0.5, 0.5, 0.5)
     arguments = {"num_classes": 1001, "pad_type": "same"}
-    return {
-        "stain-texture": load_encoder("stain-texture"),
-        "MobileNetV2": load_encoder("timm:mobilenetv2_100", weights=weights, model_args=arguments, mean=half, std=half),
-    }
+    return load_encoder("timm:mobilenetv2_100", weights=weights, model_args=arguments, mean=half, std=half)
 
 
 def methods_of(seed: int, task: str) -> dict[str, Any]:
@@ -159,15 +159,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", nargs="+", default=["adenocarcinoma", "high-grade"], choices=sorted(TASKS))
     parser.add_argument("--scattered", action="store_true", help="positive cells one by one instead of in patches")
-    parser.add_argument("--encoders", nargs="+", default=["stain-texture", "MobileNetV2"])
+    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), choices=ENCODERS)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "results" / "accuracy.json")
     options = parser.parse_args()
     folder = options.shared / "data" / "histology" / "ebhi"
-    results = []
-    for encoder_name, encoder in encoders(options.shared).items():
-        if encoder_name not in options.encoders:
-            continue
-        embedder = Embedder(encoder)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    kept = json.loads(options.output.read_text(encoding="utf-8"))["results"] if options.output.is_file() else []
+    results = [result for result in kept if result["encoder"] not in options.encoders]
+    for encoder_name in options.encoders:
+        embedder = Embedder(encoder_of(encoder_name, options.shared))
         for task in options.tasks:
             rows = [
                 row
@@ -175,19 +175,15 @@ def main() -> None:
                 for row in one_seed(embedder, folder, task, seed, options.scattered)
             ]
             table = summary(rows)
-            results.append({"task": task, "encoder": encoder_name, "n_seeds": options.seeds, "rows": table})
+            about = {"task": task, "encoder": encoder_name, "commit": commit.stdout.strip()}
+            results.append(
+                {**about, "seeds": list(range(options.seeds)), "scattered": options.scattered, "rows": table}
+            )
             print(f"\n{task}, {encoder_name} (AP of a random map: {np.mean([row['random_ap'] for row in rows]):.3f})")
             for row in table:
                 print(f"  {row['method']:<55} AP {row['mean_ap']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=REPOSITORY, check=False)
-    record = {
-        "seeds": list(range(options.seeds)),
-        "scattered": options.scattered,
-        "commit": commit.stdout.strip(),
-        "results": results,
-    }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    options.output.write_text(json.dumps({"results": results}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
