@@ -188,7 +188,7 @@ class ProspectPanel(QWidget):
         worker.returned.connect(self._finish)
         worker.errored.connect(self._break_off)
         # a panel that is gone wants no result
-        self.destroyed.connect(stop.set)
+        self.destroyed.connect(lambda *_: stop.set())
         self._running = Running(source, stop, worker)
         self.run_button.setEnabled(False)
         self.cancel_button.setEnabled(True)
