@@ -60,9 +60,9 @@ class Stain:
 
 def draw_stain(rng: Generator) -> Stain:
     """Draw a laboratory's staining: hues, strengths and scanner vary as they do between hospitals."""
-    vectors = np.array([[0.60, 0.73, 0.33], [0.14, 0.83, 0.42]]) + rng.normal(0, [[0.03], [0.03]], (2, 3))
+    vectors = np.array([[0.60, 0.73, 0.33], [0.14, 0.83, 0.42]]) + rng.normal(0, 0.04, (2, 3))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    strengths = np.exp(rng.normal(0, 0.13, 2))
+    strengths = np.exp(rng.normal(0, 0.16, 2))
     glass = rng.uniform(240, 248) + rng.normal(0, 1.2, 3)
     return Stain(
         vectors=vectors.astype(np.float32),
