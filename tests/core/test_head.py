@@ -256,7 +256,7 @@ def test_save_then_load_is_exact(fitted: ProspectorHead, tmp_path: Path) -> None
 def test_a_head_refuses_tokens_of_another_encoder_other_weights_or_another_scale(
     fitted: ProspectorHead, tmp_path: Path
 ) -> None:
-    mine = {"name": "dinov2_s14", "n_dims": 5, "weights_sha256": "ab", "tile_px": 224, "mpp": 0.5}
+    mine = {"name": "dinov2_s14", "n_dims": 5, "weights_sha256": "ab", "revision": "1", "tile_px": 224, "mpp": 0.5}
     fitted.save(tmp_path / "head.prospector", {"encoder": mine})
     head = load_head(tmp_path / "head.prospector")
     head.check_encoder(mine)
@@ -264,6 +264,7 @@ def test_a_head_refuses_tokens_of_another_encoder_other_weights_or_another_scale
     for theirs, message in (
         ({"name": "uni", "n_dims": 1024}, r"fitted on 'dinov2_s14' \(5 dims\); the grid holds 'uni' \(1024\)"),
         ({"weights_sha256": "cd"}, "weights ab; the grid was embedded with weights cd"),
+        ({"revision": "2"}, "revision 1; the grid was embedded with revision 2"),
         ({"tile_px": 256}, "tile_px 224; the grid was embedded with tile_px 256"),
         ({"mpp": 1.0}, "mpp 0.5; the grid was embedded with mpp 1.0"),
     ):

@@ -116,7 +116,7 @@ def check_tokens_card(head_card: Mapping[str, Any], n_dims: int, tokens_card: Ma
             f"This head was fitted on {name!r} ({n_dims} dims); the grid holds {tokens_card.get('name')!r} "
             f"({tokens_card.get('n_dims')}). Embed again with {name!r}."
         )
-    for key, what in (("weights_sha256", "weights"), ("tile_px", "tile_px"), ("mpp", "mpp")):
+    for key, what in (("weights_sha256", "weights"), ("revision", "revision"), ("tile_px", "tile_px"), ("mpp", "mpp")):
         mine, theirs = head_card.get(key), tokens_card.get(key)
         if mine is None or theirs is None or mine == theirs:
             continue

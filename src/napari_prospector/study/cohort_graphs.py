@@ -101,7 +101,8 @@ class CohortGraphs(Sequence[TokenGraph]):
     def head_card(self, cohort: Cohort) -> dict[str, Any]:
         """Return what a head that is fitted on these graphs should remember; for `ProspectorHead.save`."""
         return {
-            "encoder": {**self.card, "mpp": round(self.mpp, 6), "tile_px": self.tile_px},
+            # as the encoder was asked for; grids differ from it by less than a level-0 pixel
+            "encoder": {**self.card, "tile_px": self.tile_px},
             "cohort_fingerprint": cohort.fingerprint(self.contents),
             "n_data": len(self),
         }
