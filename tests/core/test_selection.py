@@ -129,3 +129,14 @@ def test_platt_scaling_agrees_with_an_unpenalized_regression_where_data_are_many
     scores = rng.normal(size=4001) + truth
     expected = LogisticRegression(C=1e9).fit(scores[:, None], truth).predict_proba(scores[:, None])[:, 1]
     np.testing.assert_allclose(fit_platt(scores, truth).probability(scores), expected, atol=0.01)
+
+
+def test_a_certainty_that_is_wrong_costs_much_and_not_infinitely_much() -> None:
+    from napari_prospector.core.selection import Candidate, _judge
+
+    numbers = np.repeat([0, 1], 6)
+    folds = np.tile([0, 1, 2], 4)
+    scores = np.where(numbers == 1, 1e6, -1e6)[:, None] * 1.0
+    scores[0] = 1e9
+    judged = _judge(Candidate(3, 1, "linear", None, 0.0, 0.5), scores, numbers, np.array([1]), folds)
+    assert np.isfinite(judged.log_loss)

@@ -27,6 +27,9 @@ from napari_prospector.errors import InvalidInputError
 __all__ = ["PAPER_GRID", "Candidate", "Grid", "Selection", "select_head"]
 
 
+LEAST_PROBABILITY = 1e-9
+
+
 @dataclass(frozen=True)
 class Grid:
     """Settings to try; every combination that makes sense is tried.
@@ -238,7 +241,9 @@ def _judge(
     for column, target in enumerate(targets):
         is_target = numbers == target
         probability = cross_fitted_probability(scores[:, column], is_target, folds)
-        losses.append(-np.mean(np.log(np.where(is_target, probability, 1 - probability))))
+        # a scale fitted on few data that separate perfectly can give a certainty, whose loss must stay finite
+        right = np.clip(np.where(is_target, probability, 1 - probability), LEAST_PROBABILITY, 1.0)
+        losses.append(-np.mean(np.log(right)))
         areas.append(auroc(scores[:, column], is_target))
         halves.append(1.96 * _auroc_error(areas[-1], int(is_target.sum()), int((~is_target).sum())))
     area, half = float(np.mean(areas)), float(np.mean(halves))
