@@ -140,3 +140,11 @@ def test_a_certainty_that_is_wrong_costs_much_and_not_infinitely_much() -> None:
     scores[0] = 1e9
     judged = _judge(Candidate(3, 1, "linear", None, 0.0, 0.5), scores, numbers, np.array([1]), folds)
     assert np.isfinite(judged.log_loss)
+
+
+def test_scores_that_go_the_wrong_way_out_of_fold_say_nothing_instead_of_the_opposite() -> None:
+    from napari_prospector.core.calibration import fit_platt
+
+    truth = np.arange(20) < 5
+    scale = fit_platt(np.where(truth, -1.0, 1.0) + np.arange(20) / 100, truth)
+    np.testing.assert_allclose(scale.probability(np.array([-9.0, 9.0])), 6 / 22)

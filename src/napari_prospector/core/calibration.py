@@ -29,18 +29,23 @@ class PlattScale:
 
 
 def fit_platt(scores: NDArray[np.float64], is_target: NDArray[np.bool_]) -> PlattScale:
-    """Fit the scale on out-of-fold scores (n,) of data of which both kinds are present."""
+    """Fit the scale on out-of-fold scores (n,) of data of which both kinds are present.
+
+    The slope is never negative: where out of fold more evidence went with the other class, chance did it (or too few
+    data), and the score then says nothing instead of its opposite.
+    """
     centre, spread = float(scores.mean()), float(scores.std())
     n_target, n_rest = int(is_target.sum()), int((~is_target).sum())
+    uninformed = PlattScale(0.0, float(np.log((n_target + 1) / (n_rest + 1))))
     if spread == 0:
-        return PlattScale(0.0, float(np.log((n_target + 1) / (n_rest + 1))))
+        return uninformed
     soft = np.where(is_target, (n_target + 1) / (n_target + 2), 1 / (n_rest + 2))
     column = np.tile((scores - centre) / spread, 2)[:, None]
     truth = np.repeat([1, 0], len(scores))
     # C is the only regularization and is all but off: the smoothed targets already keep the slope finite
     model = LogisticRegression(C=1e6).fit(column, truth, sample_weight=np.concatenate([soft, 1 - soft]))
     slope = float(model.coef_[0, 0]) / spread
-    return PlattScale(slope, float(model.intercept_[0]) - slope * centre)
+    return uninformed if slope < 0 else PlattScale(slope, float(model.intercept_[0]) - slope * centre)
 
 
 def cross_fitted_probability(

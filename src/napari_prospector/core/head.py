@@ -418,6 +418,11 @@ class ProspectorHead(BaseEstimator):
                 "A class comes from a single group, so nothing could be held out: colour limits and probabilities "
                 "rest on data that the head has seen."
             )
+        if any(scale.slope == 0 for scale in self.platt_):
+            notes.append(
+                "Out of fold the scores of whole data do not tell a class from the rest, so its probability is its "
+                "share of the data."
+            )
         if not self.is_calibrated_:
             notes.append(
                 f"Probabilities are not calibrated: the smallest class has {smallest} data, {CALIBRATED_FROM} are "
