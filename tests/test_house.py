@@ -162,9 +162,8 @@ def loaded_at_once() -> frozenset[str]:
 
 
 def imports_of_the_undeclared(file: File) -> Iterator[str]:
-    known = (
-        sys.stdlib_module_names | {"napari_prospector"} | {path.name for path in (REPOSITORY / "adapters").iterdir()}
-    )
+    adapters = {path.name for path in REPOSITORY.glob("adapters/*")}
+    known = sys.stdlib_module_names | {"napari_prospector"} | adapters
     for imported in imports(file.tree):
         name = DISTRIBUTIONS.get(imported.package, imported.package).lower().replace("_", "-")
         if imported.package not in known and name not in declared():

@@ -194,8 +194,14 @@ def rights_to_install() -> list[str] | None:
 
 
 def pip(*arguments: str) -> None:
-    """Run pip in the environment."""
-    run(str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments)
+    """Run pip in the environment; show what it fetches, not what it finds."""
+    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            if line.startswith(("Collecting", "Installing", "Successfully installed")):
+                print(f"  {line.strip()[:120]}", flush=True)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
 
 
 def run(*command: str) -> None:
