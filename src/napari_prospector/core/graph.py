@@ -9,6 +9,7 @@ Source: Machiraju et al., *Prospector heads*, ICML 2024, arXiv 2402.11729, secti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ __all__ = [
     "convolve",
     "count",
     "grid_graph",
+    "join_graphs",
     "n_features",
     "neighbour_counts",
     "radius_graph",
@@ -289,3 +291,64 @@ def chain_graph(embeddings: ArrayLike, reach: int = 2) -> TokenGraph:
     steps = min(checked_whole("reach", reach, 1), len(checked))
     places = np.arange(len(checked), dtype=np.float64)[:, None]
     return TokenGraph._sound(checked, places, adjacency.chain_adjacency(len(checked), steps))
+
+
+def join_graphs(graphs: Sequence[TokenGraph]) -> TokenGraph:
+    """Lay graphs side by side as one, without an edge between them: several slides of one patient, for example.
+
+    Counts of the whole are the sum of the counts of its parts, and its maps are their maps, one after the other.
+
+    Parameters
+    ----------
+    graphs
+        At least one; embeddings of one width, positions of one number of axes.
+
+    Returns
+    -------
+    TokenGraph
+        Its tokens are those of the first graph, then of the second and so on. positions (n_tokens, 1 + n_axes): the
+        number of the graph, then the position in it. mask: the masks one below the other, an empty row between
+        them, where all graphs have one; else None.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no graph, or widths or numbers of axes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> both = join_graphs([chain_graph(np.ones((3, 2)), reach=1), chain_graph(np.ones((2, 2)))])
+    >>> both.n_tokens, both.n_edges, both.positions[-1].tolist()
+    (5, 3, [1.0, 1.0])
+    """
+    if not graphs:
+        raise InvalidInputError("graphs must hold at least one graph; got none.")
+    for name in ("embeddings", "positions"):
+        widths = sorted({getattr(graph, name).shape[1] for graph in graphs})
+        if len(widths) > 1:
+            raise InvalidInputError(f"graphs must have {name} of one width; got widths {widths}.")
+    tokens_before = np.cumsum([0, *(graph.n_tokens for graph in graphs)]).tolist()
+    edges_before = np.cumsum([0, *(graph.indices.size for graph in graphs)]).tolist()
+    places = [
+        np.column_stack([np.full(graph.n_tokens, float(number)), graph.positions])
+        for number, graph in enumerate(graphs)
+    ]
+    # rows of the adjacency stay ascending: each graph's tokens are all shifted by the same amount
+    ends = [graph.indptr[1:] + start for graph, start in zip(graphs, edges_before, strict=False)]
+    near = [graph.indices + np.int32(start) for graph, start in zip(graphs, tokens_before, strict=False)]
+    neighbours = np.concatenate([[0], *ends]).astype(np.int64), np.concatenate(near).astype(np.int32)
+    embeddings = np.concatenate([graph.embeddings for graph in graphs])
+    masks = [graph.mask for graph in graphs if graph.mask is not None]
+    mask = _stacked(masks) if len(masks) == len(graphs) else None
+    return TokenGraph._sound(embeddings, np.concatenate(places), neighbours, mask)
+
+
+def _stacked(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Return masks (rows, cols) one below the other; the empty row between two keeps their lattices apart."""
+    stacked = np.zeros((sum(len(mask) + 1 for mask in masks) - 1, max(mask.shape[1] for mask in masks)), dtype=bool)
+    start = 0
+    for mask in masks:
+        stacked[start : start + len(mask), : mask.shape[1]] = mask
+        start += len(mask) + 1
+    return stacked
