@@ -68,6 +68,35 @@ def test_a_paired_interval_is_narrow_where_methods_agree_on_what_is_hard() -> No
     assert paired_difference([1.0, np.nan, 0.5], [0.0, 0.3, np.nan]).value == 1
 
 
+def test_a_paired_interval_is_what_a_slow_loop_over_drawn_patients_finds() -> None:
+    generator = np.random.default_rng(4)
+    ours, theirs = generator.random(N_DATA), generator.random(N_DATA)
+    patients = (np.arange(N_DATA) % N_GROUPS).tolist()
+    theirs[5] = np.nan
+    n_boot = 211
+    times = np.random.default_rng(6).multinomial(N_GROUPS, [1 / N_GROUPS] * N_GROUPS, size=n_boot)
+    means = []
+    for drawn in times:
+        differences = []
+        for patient in range(N_GROUPS):
+            for _ in range(drawn[patient]):
+                members = [i for i in range(N_DATA) if patients[i] == patient and i != 5]
+                differences += [ours[i] - theirs[i] for i in members]
+        means.append(sum(differences) / len(differences))
+    found = paired_difference(ours, theirs, patients, n_boot, seed=6, level=0.9)
+    assert found.value == pytest.approx(np.nanmean(ours - theirs))
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(means, [5, 95])))
+
+
+def test_every_column_is_measured_on_the_data_that_have_it() -> None:
+    table = np.random.default_rng(8).random((N_DATA, 5))
+    table[3, [0, 3]] = table[7, 2] = np.nan
+    patients = (np.arange(N_DATA) % N_GROUPS).tolist()
+    alone = [bootstrap_means(table[:, [column]], patients, 101)[0] for column in range(5)]
+    for together, single in zip(bootstrap_means(table, patients, 101), alone, strict=True):
+        assert together == pytest.approx(single)
+
+
 def test_a_datum_without_a_group_is_a_group_of_its_own() -> None:
     np.testing.assert_array_equal(group_codes(["b", None, "a", "b", None], 5), [0, 1, 2, 0, 3])
     np.testing.assert_array_equal(group_codes(None, 3), [0, 1, 2])

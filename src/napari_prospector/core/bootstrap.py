@@ -143,23 +143,29 @@ def bootstrap_means(
         raise InvalidInputError(f"table must have shape (n_data, n_measures); got {values.shape}.")
     codes = group_codes(groups, len(values))
     known = ~np.isnan(values)
-    intervals = []
-    for column, has in zip(values.T, known.T, strict=True):
-        intervals.append(_mean_interval(column[has], codes[has], n_boot, seed, level))
+    intervals: list[Interval] = [Interval(np.nan, np.nan, np.nan)] * values.shape[1]
+    # columns that the same data have share their replicates
+    patterns, which = np.unique(known, axis=1, return_inverse=True)
+    which = which.ravel()  # numpy 2.0 gives it another shape
+    for number, has in enumerate(patterns.T):
+        columns = np.flatnonzero(which == number)
+        found = _mean_intervals(values[has][:, columns], codes[has], n_boot, seed, level)
+        for column, interval in zip(columns.tolist(), found, strict=True):
+            intervals[column] = interval
     return intervals
 
 
-def _mean_interval(
+def _mean_intervals(
     values: NDArray[np.float64], codes: NDArray[np.int64], n_boot: int, seed: int, level: float
-) -> Interval:
-    """Return the mean of values (n,) without NaN, and its interval over groups `codes` (n,)."""
-    if values.size == 0:
-        return Interval(np.nan, np.nan, np.nan)
+) -> list[Interval]:
+    """Return the mean of every column of values (n, n_columns) without NaN, and its interval over groups `codes`."""
+    if len(values) == 0:
+        return [Interval(np.nan, np.nan, np.nan)] * values.shape[1]
+    means = values.mean(axis=0)
     if np.unique(codes).size < 2:
-        return Interval(float(values.mean()), np.nan, np.nan)
+        return [Interval(float(mean), np.nan, np.nan) for mean in means]
     weights = resample(codes, n_boot, seed)
-    means = (weights @ values) / weights.sum(axis=1)
-    return percentile_intervals([values.mean()], means[:, None], level)[0]
+    return percentile_intervals(means, (weights @ values) / weights.sum(axis=1, keepdims=True), level)
 
 
 def paired_difference(
