@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from napari_prospector.core.metrics import (
     AREAS,
@@ -129,6 +130,38 @@ def test_several_methods_are_compared_on_the_same_replicates(
     assert difference.value == pytest.approx(means[0] - means[1])
     assert difference.low > 0
     assert found.difference("ours", "ours") == (0, 0, 0)
+
+
+def test_every_pair_of_rows_is_compared_as_it_is_alone(
+    maps: list[NDArray[np.float64]], truths: list[NDArray[np.bool_]]
+) -> None:
+    found = localization({"ours": maps, "theirs": [-scores for scores in maps]}, truths, n_boot=101)
+    pairs = found.differences("auroc")
+    assert list(pairs)[:2] == [("ours", "theirs"), ("ours", "constant")]
+    assert len(pairs) == 10
+    for (row, other), difference in pairs.items():
+        assert difference == pytest.approx(found.difference(row, other, "auroc"), nan_ok=True)
+
+
+def test_a_mean_over_some_data_is_that_of_those_data_alone(
+    maps: list[NDArray[np.float64]], truths: list[NDArray[np.bool_]]
+) -> None:
+    patients = ["p2", "p3", "p5", "p7", "p11"]
+    some = localization([maps[2], maps[3]], [truths[2], truths[3]], patients[2:4]).rows["map"].mean["ap"]
+    found = localization(maps, truths, patients)
+    assert found.mean_over([False, True, True, True, False], "map") == pytest.approx(some)
+    assert np.isnan(found.mean_over([False] * 5, "map")).all()
+    np.testing.assert_array_equal(found.groups, [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("measure", ["ap", "auroc"])
+def test_pooled_measures_are_those_of_scikit_learn(
+    measure: str, maps: list[NDArray[np.float64]], truths: list[NDArray[np.bool_]]
+) -> None:
+    oracle = {"ap": average_precision_score, "auroc": roc_auc_score}[measure]
+    row = localization([np.round(scores, 1) for scores in maps], truths, n_boot=11).rows["map"]
+    scores, truth = np.concatenate([np.round(scores, 1) for scores in maps]), np.concatenate(truths)
+    assert row.pooled_all[measure].value == pytest.approx(oracle(truth, scores))
 
 
 def test_the_share_of_constant_maps_is_over_counted_data(

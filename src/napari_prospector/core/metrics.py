@@ -7,6 +7,7 @@ table brings along the rows *constant* (the same score everywhere), *random* and
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,6 +117,8 @@ class Localization:
         Shape (n_data,), whether the datum takes part in the means.
     n_groups
         Groups (patients) among the counted data: what the intervals rest on.
+    groups
+        Shape (n_data,), the number of each datum's group.
     """
 
     measures: tuple[str, ...]
@@ -124,7 +127,7 @@ class Localization:
     n_tokens: NDArray[np.int64]
     counted: NDArray[np.bool_]
     n_groups: int
-    _groups: NDArray[np.int64] = field(repr=False)
+    groups: NDArray[np.int64]
     _bootstrap: tuple[int, int, float] = field(repr=False)
 
     @property
@@ -140,12 +143,23 @@ class Localization:
             raise UnknownNameError(f"Measure {measure!r} is unknown; there are {', '.join(map(repr, self.measures))}.")
         return self.rows[row].table[:, self.measures.index(measure)]
 
+    def mean_over(self, members: ArrayLike, row: str, measure: str = "ap") -> Interval:
+        """Return the mean of a measure over those counted data that are True in `members` (n_data,)."""
+        chosen = np.asarray(members, dtype=bool)
+        column = self.column(row, measure)[chosen, None]
+        return bootstrap_means(column, self.groups[chosen].tolist(), *self._bootstrap)[0]
+
     def difference(self, row: str, other: str, measure: str = "ap") -> Interval:
         """Return the mean of `row` - `other` over the counted data, with its paired bootstrap interval."""
-        n_boot, seed, level = self._bootstrap
         return paired_difference(
-            self.column(row, measure), self.column(other, measure), self._groups.tolist(), n_boot, seed, level
+            self.column(row, measure), self.column(other, measure), self.groups.tolist(), *self._bootstrap
         )
+
+    def differences(self, measure: str = "ap") -> dict[tuple[str, str], Interval]:
+        """Return `difference` for every pair of rows, (earlier, later)."""
+        pairs = list(itertools.combinations(self.rows, 2))
+        table = np.column_stack([self.column(row, measure) - self.column(other, measure) for row, other in pairs])
+        return dict(zip(pairs, bootstrap_means(table, self.groups.tolist(), *self._bootstrap), strict=True))
 
 
 def localization(
@@ -211,7 +225,7 @@ def localization(
         n_tokens=np.array([int(np.sum(mark >= 0)) for mark in marks], dtype=np.int64),
         counted=trial.counted,
         n_groups=int(np.unique(codes[trial.counted]).size),
-        _groups=codes,
+        groups=codes,
         _bootstrap=(n_boot, seed, level),
     )
 
