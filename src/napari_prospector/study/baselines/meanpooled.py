@@ -1,13 +1,9 @@
-"""The methods that a prospector is compared with, behind one interface.
-
-A method learns from labels of data and scores tokens. To add one, write a class with the members of `Method`.
-"""
+"""Logistic regression on the mean embedding of a datum, applied to its tokens."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Hashable, Sequence
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,90 +14,11 @@ from sklearn.preprocessing import StandardScaler
 
 from napari_prospector.core.crossfit import make_folds
 from napari_prospector.core.graph import TokenGraph
-from napari_prospector.errors import InvalidInputError
+from napari_prospector.study.baselines.method import is_of_target, probability_of
 
-__all__ = ["ConstantMap", "MeanPooledLogistic", "Method", "RandomMap", "neighbour_average"]
+__all__ = ["MeanPooledLogistic", "neighbour_average"]
 
 _BLOCK_ROWS = 16_384  # embeddings are widened to float64 so many at a time
-
-
-class Method(Protocol):
-    """What every method offers."""
-
-    @property
-    def name(self) -> str:
-        """What a table calls the method."""
-
-    @property
-    def map(self) -> str:
-        """What a table calls its scores."""
-
-    def fit(
-        self, graphs: Sequence[TokenGraph], labels: Sequence[Hashable], groups: Sequence[Hashable] | None = None
-    ) -> Self:
-        """Learn from data and the class of each."""
-
-    def prospect(self, graph: TokenGraph) -> NDArray[np.float64]:
-        """Return a score for every token, (n_tokens,); the higher, the more it speaks for the class."""
-
-    def target_probability(self, graphs: Sequence[TokenGraph]) -> NDArray[np.float64] | None:
-        """Return how probable the class is for each datum, (n_data,); None if the method does not say."""
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of learned numbers that scores depend on."""
-
-
-class ConstantMap:
-    """The same score everywhere: what no map at all is worth."""
-
-    name = "constant map"
-    map = "constant"
-    n_parameters = 0
-
-    def fit(
-        self, graphs: Sequence[TokenGraph], labels: Sequence[Hashable], groups: Sequence[Hashable] | None = None
-    ) -> Self:
-        """Learn nothing."""
-        return self
-
-    def prospect(self, graph: TokenGraph) -> NDArray[np.float64]:
-        """Return zeros, (n_tokens,)."""
-        return np.zeros(graph.n_tokens)
-
-    def target_probability(self, graphs: Sequence[TokenGraph]) -> None:
-        """Return None: nothing is said about data."""
-
-
-class RandomMap:
-    """A random score for every token.
-
-    Parameters
-    ----------
-    seed
-        The map of a datum depends on it and on the datum's embeddings only.
-    """
-
-    name = "random map"
-    map = "random"
-    n_parameters = 0
-
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
-
-    def fit(
-        self, graphs: Sequence[TokenGraph], labels: Sequence[Hashable], groups: Sequence[Hashable] | None = None
-    ) -> Self:
-        """Learn nothing."""
-        return self
-
-    def prospect(self, graph: TokenGraph) -> NDArray[np.float64]:
-        """Return numbers between -1 and 1, (n_tokens,)."""
-        content = zlib.crc32(np.ascontiguousarray(graph.embeddings).tobytes())
-        return np.random.default_rng([self.seed, content]).uniform(-1, 1, graph.n_tokens)
-
-    def target_probability(self, graphs: Sequence[TokenGraph]) -> None:
-        """Return None: nothing is said about data."""
 
 
 class MeanPooledLogistic:
@@ -172,9 +89,7 @@ class MeanPooledLogistic:
         InvalidInputError
             Lengths differ, a class is missing, or `target` is not given for more than two classes.
         """
-        if len(labels) != len(graphs):
-            raise InvalidInputError(f"labels must hold one entry for each of {len(graphs)} data; got {len(labels)}.")
-        is_target = self._is_target(labels)
+        is_target = is_of_target(labels, len(graphs), self.target)
         means = _means(graphs)
         self.strength_ = self._choose(means, is_target, groups)
         scaler, model = _fit_logistic(means, is_target, self.strength_)
@@ -191,26 +106,12 @@ class MeanPooledLogistic:
     def target_probability(self, graphs: Sequence[TokenGraph]) -> NDArray[np.float64]:
         """Return how probable the class is for each datum, (n_data,)."""
         means = _means(graphs)
-        # tanh never overflows
-        return np.asarray(0.5 + 0.5 * np.tanh(0.5 * (means @ self.coefficients_ + self.intercept_)))
+        return probability_of(means @ self.coefficients_ + self.intercept_)
 
     @property
     def n_parameters(self) -> int:
         """Number of coefficients, and the intercept."""
         return self.coefficients_.size + 1
-
-    def _is_target(self, labels: Sequence[Hashable]) -> NDArray[np.int64]:
-        """Return which data are of the target class, (n_data,) 0 or 1."""
-        classes = np.unique(np.asarray(labels)).tolist()
-        if self.target is None and len(classes) != 2:
-            raise InvalidInputError(
-                f"target must name the class to find where there are not two; got labels {classes}."
-            )
-        target = classes[-1] if self.target is None else self.target
-        is_target = np.array([int(label == target) for label in labels])
-        if is_target.min() == is_target.max():
-            raise InvalidInputError(f"labels must hold {target!r} and another class; got {classes}.")
-        return is_target
 
     def _choose(
         self, means: NDArray[np.float64], is_target: NDArray[np.int64], groups: Sequence[Hashable] | None
