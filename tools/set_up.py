@@ -31,7 +31,7 @@ PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python
 CONSTRAINTS = REPOSITORY / "constraints.txt"
 
 # The models' libraries are big, and neither the demo nor the checks of the source need them.
-MODEL_LIBRARIES = ("torch", "timm")
+MODEL_LIBRARIES = ("captum", "torch", "timm")
 # What `pip install --no-build-isolation -e .` wants: it keeps the build on the pinned versions too.
 BUILDERS = ("editables", "hatchling")
 # timm needs torchvision, which must be chosen together with torch: a pair that differs does not import.
@@ -51,7 +51,7 @@ class Stage:
 
 STAGES = {
     "demo": Stage("the package and napari; neither torch nor timm", ("all",), False, 355, 1400),
-    "test": Stage("torch, torchvision, timm and the test tools", ("test",), True, 220, 950),
+    "test": Stage("torch, torchvision, timm, captum and the test tools", ("test",), True, 220, 950),
     "lint": Stage("ruff, mypy and the build tools", ("dev",), False, 35, 100),
 }
 # On Linux, torch and torchvision as published bring CUDA libraries, with a GPU or without.

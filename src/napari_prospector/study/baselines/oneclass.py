@@ -26,9 +26,10 @@ class OneClassNovelty:
     """One-class support vector machine on tokens of negative data; a score is the distance to what it has seen.
 
     Embeddings are standardized and, where they are wide, reduced to principal components of all training tokens; the
-    machine sees tokens sampled from data that are not of the target class. The share of outliers (nu) and the width of the kernel (gamma) are those under which, in
-    cross-validation over data with groups (patients) never divided, data of the class stand out most: the difference
-    of the mean novelty of held-out data of the two sides over its standard deviation.
+    machine sees tokens sampled from data that are not of the target class. The share of outliers (nu) and the width of
+    the kernel (gamma) are those under which, in cross-validation over data with groups (patients) never divided, data
+    of the class stand out most: the difference of the mean novelty of held-out data of the two sides over its standard
+    deviation.
 
     Parameters
     ----------
