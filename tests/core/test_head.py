@@ -267,9 +267,20 @@ def test_a_head_refuses_tokens_of_another_encoder_other_weights_or_another_scale
         ({"revision": "2"}, "revision 1; the grid was embedded with revision 2"),
         ({"tile_px": 256}, "tile_px 224; the grid was embedded with tile_px 256"),
         ({"mpp": 1.0}, "mpp 0.5; the grid was embedded with mpp 1.0"),
+        ({"stain_normalize": "macenko"}, "stain_normalize=None; the grid was embedded with stain_normalize='macenko'"),
     ):
         with pytest.raises(MismatchError, match=message):
             head.check_encoder({**mine, **theirs})
+
+
+def test_a_head_of_normalized_tiles_refuses_tiles_as_they_were(fitted: ProspectorHead, tmp_path: Path) -> None:
+    mine = {"name": "toy", "n_dims": 5, "stain_normalize": "macenko"}
+    fitted.save(tmp_path / "head.prospector", {"encoder": mine})
+    head = load_head(tmp_path / "head.prospector")
+    head.check_encoder(mine)
+    for older in ({"name": "toy", "n_dims": 5}, {**mine, "stain_normalize": None}):
+        with pytest.raises(MismatchError, match="stain_normalize='macenko'; the grid was embedded with stain_norm"):
+            head.check_encoder(older)
 
 
 @pytest.mark.parametrize("cut", [0, 7, 300, -1])

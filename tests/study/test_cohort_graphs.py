@@ -81,6 +81,7 @@ def test_the_card_of_a_head_tells_encoder_pixel_size_and_cohort(tmp_path: Path, 
         ),
         ({"weights_sha256": "cd34"}, "differ in weights_sha256: 'ab12' and 'cd34'"),
         ({"n_dims": 11}, "differ in n_dims: 7 and 11"),
+        ({"stain_normalize": "macenko"}, "differ in stain_normalize: None and 'macenko'"),
     ],
 )
 def test_stores_of_different_encoders_are_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,15 @@ from embed_fakes import (
     tissue_of,
 )
 
-from napari_prospector.errors import InvalidInputError, MismatchError, PixelSizeError
+from napari_prospector.errors import (
+    FileFormatError,
+    InvalidInputError,
+    MismatchError,
+    PixelSizeError,
+    UnknownNameError,
+)
 from napari_prospector.tokens.embed import EmbedProgress, embed_slide
+from napari_prospector.tokens.staining import StainEstimate, remix
 from napari_prospector.tokens.store import TokenGrid
 from napari_prospector.tokens.tissue import TissueMask
 
@@ -133,7 +141,8 @@ def test_the_mask_of_a_slide_without_bounds_is_coarser(path, monkeypatch):
 def test_a_dense_block_is_read_at_once(path):
     slide = FakeSlide(speckled())
     grid = embed(path, slide, tissue=everywhere(slide))
-    assert len(slide.reads) == len(list(grid.blocks()))
+    n_sampled = 64  # tiles, for the stain
+    assert len(slide.reads) == n_sampled + len(list(grid.blocks()))
 
 
 def test_a_damaged_tile_fails_by_itself_and_is_reported(path):
@@ -161,7 +170,12 @@ def test_failed_tiles_are_tried_again_only_on_request(path, uninterrupted):
     steps = list(embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide)))
     assert [step.failed for step in steps] == [failed]
     embed(path, slide, retry_failed=True)
-    assert files(path) == uninterrupted
+    # the stain stays the one that was found when some of the sampled tiles could not be read
+    metadata = json.loads(uninterrupted["zarr.json"]), json.loads(files(path)["zarr.json"])
+    stains = [each["attributes"].pop("stain") for each in metadata]
+    assert stains[0] != stains[1]
+    assert metadata[0] == metadata[1]
+    assert files(path) | {"zarr.json": b""} == uninterrupted | {"zarr.json": b""}
 
 
 def test_an_embedding_that_is_not_finite_fails_its_tile(path):
@@ -271,3 +285,109 @@ def test_overwriting_starts_anew(path, uninterrupted):
     embed(path, encoder=FakeEncoder(weights_sha256="ab" * 32))
     embed(path, overwrite=True)
     assert files(path) == uninterrupted
+
+
+def restained(seed: int = 7) -> np.ndarray:
+    """The speckled image as amounts of two stains."""
+    mixture = speckled(seed).astype(np.float64)[..., :2] / 100
+    vectors = np.array([[0.70, 0.62, 0.354], [0.12, 0.93, 0.348]])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.rint(np.clip(244 * np.exp(-mixture @ vectors) - 1, 0, 255)).astype(np.uint8)
+
+
+def test_normalized_tiles_are_those_that_the_store_s_own_stain_gives(path):
+    slide = FakeSlide(restained())
+    grid = embed(path, slide, FakeEncoder(batch_size=1), stain_normalize="macenko")
+    assert grid.card["stain_normalize"] == "macenko"
+    assert grid.attrs["stain"]["problem"] is None
+    source = StainEstimate.from_json(grid.attrs["stain"])
+    for row, col in np.argwhere(grid.mask):
+        row0, col0, row1, col1 = grid.geometry.box(row, col)
+        expected = remix(slide.images[0][row0:row1, col0:col1], source).mean((0, 1)) + 1 / 64
+        np.testing.assert_allclose(grid.embeddings[row, col, :3], expected, atol=0.07)
+    plain = embed(path.with_name("plain.tokens.zarr"), slide, FakeEncoder(batch_size=1))
+    assert plain.card["stain_normalize"] is None
+    assert plain.attrs["stain"] == grid.attrs["stain"]
+    assert not np.allclose(np.asarray(plain.embeddings)[grid.mask], np.asarray(grid.embeddings)[grid.mask], atol=2)
+
+
+def test_a_card_may_ask_for_normalized_tiles(path):
+    grid = embed(path, FakeSlide(restained()), FakeEncoder(stain_normalize="macenko"))
+    assert grid.card["stain_normalize"] == "macenko"
+
+
+def test_stopping_a_normalizing_run_leaves_a_store_that_goes_on_to_the_same_bytes(path):
+    slide, whole = FakeSlide(restained()), path.with_name("whole.tokens.zarr")
+    embed(whole, slide, stain_normalize="macenko")
+    for n_steps in (1, 2, 7):
+        steps = embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide), block=BLOCK, stain_normalize="macenko")
+        for _ in range(n_steps):
+            next(steps)
+        steps.close()
+    embed(path, slide, stain_normalize="macenko")
+    assert files(path) == files(whole)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "text"),
+    [(None, "macenko", "None there and 'macenko' here"), ("macenko", None, "'macenko' there")],
+)
+def test_going_on_with_another_normalization_is_refused(path, first, then, text):
+    slide = FakeSlide(restained())
+    steps = embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide), block=BLOCK, stain_normalize=first)
+    next(steps)
+    steps.close()
+    with pytest.raises(MismatchError, match=f"encoder.stain_normalize is {text}.*overwrite=True"):
+        embed(path, slide, stain_normalize=then)
+
+
+def test_an_unknown_normalization_is_refused(path):
+    with pytest.raises(UnknownNameError, match="must be 'macenko', or None; got 'vahadane'"):
+        embed(path, stain_normalize="vahadane")
+
+
+def test_a_slide_whose_stain_cannot_be_told_is_embedded_but_not_normalized(path):
+    slide = FakeSlide(np.full((ROWS, COLS, 3), 120, np.uint8))
+    with pytest.raises(InvalidInputError, match=r"stain of fake\.svs cannot be normalized: 0 of .* Leave stain_norm"):
+        embed(path, slide, stain_normalize="macenko")
+    assert not path.exists()
+    stain = embed(path, slide).attrs["stain"]
+    assert stain["vectors"] is None
+    assert "denser than glass" in stain["problem"]
+
+
+def test_the_store_says_what_the_slide_was_scanned_with(path):
+    slide = FakeSlide(speckled())
+    slide.scanner = "Maker Model"
+    assert embed(path, slide).attrs["scanner"] == "Maker Model"
+
+
+def test_a_store_of_before_stains_were_looked_at_opens_and_goes_on(path, uninterrupted):
+    slide = FakeSlide(speckled())
+    steps = embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide), block=BLOCK)
+    for _ in range(9):
+        next(steps)
+    steps.close()
+    metadata = json.loads((path / "zarr.json").read_text())
+    del metadata["attributes"]["scanner"], metadata["attributes"]["stain"]
+    del metadata["attributes"]["encoder"]["stain_normalize"]
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    assert embed(path).is_complete
+    ours = files(path)
+    assert {name: ours[name] for name in ours if name != "zarr.json"} == {
+        name: content for name, content in uninterrupted.items() if name != "zarr.json"
+    }
+    with pytest.raises(MismatchError, match="encoder.stain_normalize is None there and 'macenko' here"):
+        embed(path, stain_normalize="macenko")
+
+
+def test_a_normalized_store_that_has_lost_its_stain_is_damaged(path):
+    slide = FakeSlide(restained())
+    steps = embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide), block=BLOCK, stain_normalize="macenko")
+    next(steps)
+    steps.close()
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["attributes"]["stain"]["vectors"] = None
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(FileFormatError, match=r"fake\.tokens\.zarr is damaged: the stain in zarr\.json"):
+        embed(path, slide, stain_normalize="macenko")

@@ -235,7 +235,8 @@ def _finished_tokens(job: ProspectJob, time_left: TimeLeft) -> Generator[JobProg
         job.tokens.parent.mkdir(parents=True, exist_ok=True)
         yield JobProgress("Finding the tissue")
         # a generator: closing it, before the slide is, ends its readers and lets go of the store
-        steps: Any = embed_slide(slide, encoder, job.tokens)
+        normalize = encoder_of(job.head).get("stain_normalize")
+        steps: Any = embed_slide(slide, encoder, job.tokens, stain_normalize=normalize)
         with closing(steps):
             for step in steps:
                 yield JobProgress("Embedding tiles", step.done, step.total, time_left(step.done, step.total))
@@ -301,7 +302,8 @@ def _load_encoder(job: ProspectJob, grid: TokenGrid | None = None) -> Encoder:
         # a head keeps the pixel size of its tiles after rounding; a grid goes on with the one that was asked for
         options["mpp"] = grid.card["mpp"]
     encoder = load_encoder(card["name"], weights=job.weights, **options)
-    job.head.check_encoder(encoder.card.to_json())
+    # normalizing is done by embed_slide, whatever the encoder
+    job.head.check_encoder(encoder.card.to_json() | {"stain_normalize": card.get("stain_normalize")})
     return encoder
 
 

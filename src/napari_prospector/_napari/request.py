@@ -225,7 +225,8 @@ def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
     """Return where the tokens of a slide are kept unless the user says otherwise.
 
     Beside the slide, so that they are found again from anywhere; in the user's cache where that folder cannot be
-    written to. The encoder is part of the name: two encoders on one slide are two grids.
+    written to. The encoder and its stain normalization are part of the name: two encoders on one slide are two
+    grids.
 
     Parameters
     ----------
@@ -240,7 +241,8 @@ def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
         A folder ``NAME.ENCODER.tokens.zarr``.
     """
     safe_encoder = re.sub(r"[^\w.-]+", "-", str(encoder.get("name", "")))
-    name = ".".join(part for part in (slide.name, safe_encoder) if part) + TOKENS_SUFFIX
+    normalized = str(encoder.get("stain_normalize") or "")
+    name = ".".join(part for part in (slide.name, safe_encoder, normalized) if part) + TOKENS_SUFFIX
     beside = slide.parent / name
     if beside.exists() or os.access(slide.parent, os.W_OK):
         return beside

@@ -107,6 +107,11 @@ _ENCODER_OPTIONS = (
         metavar="UM",
         help="µm per pixel of a tile, whatever the slide's; default: the encoder's own.",
     ),
+    click.option(
+        "--stain-normalize",
+        type=click.Choice(["macenko"]),
+        help="Bring the tiles of every slide to one staining before they are embedded; default: as they are.",
+    ),
     device_option,
 )
 

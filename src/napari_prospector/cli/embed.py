@@ -30,6 +30,7 @@ __all__ = ["embed"]
         "prospect embed slides/*.svs -o tokens/",
         "prospect embed cohort.csv -o tokens/",
         "prospect embed cohort.csv -o tokens/ --encoder mobilenetv2_100 --weights mobile.safetensors",
+        "prospect embed cohort.csv -o normalized/ --stain-normalize macenko",
     ),
 )
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -98,6 +99,7 @@ def embed(
         tissue=tissue if tissue != {"method": "otsu", "threshold": None} else None,
         stride_px=stride_px,
         min_coverage=min_coverage,
+        stain_normalize=encoder["stain_normalize"],
         overwrite=overwrite,
         retry_failed=retry_failed,
     )
@@ -108,7 +110,8 @@ def embed(
         for outcome in outcomes
         if outcome.error is None
     ]
-    told({"encoder": model.card.to_json(), "slides": [asdict(outcome) for outcome in outcomes]}, as_json, lines)
+    card = model.card.to_json() | {"stain_normalize": encoder["stain_normalize"]}
+    told({"encoder": card, "slides": [asdict(outcome) for outcome in outcomes]}, as_json, lines)
     if not broken:
         return Exit.OK
     if len(outcomes) > 1:

@@ -80,7 +80,7 @@ def encoder_from_options(options: Mapping[str, Any]) -> Encoder:
 
 def encoder_options_of(name: str) -> dict[str, Any]:
     """Return the options of `encoder_options` that load a card by name and leave the rest to it."""
-    rest = dict.fromkeys(("weights", "mean", "std", "tile_px", "tile_mpp", "device"))
+    rest = dict.fromkeys(("weights", "mean", "std", "tile_px", "tile_mpp", "stain_normalize", "device"))
     return {"encoder": name, "model_args": (), **rest}
 
 
@@ -96,6 +96,7 @@ def encoder_words(head: ProspectorHead, weights: str | None, device: str | None)
         "std": card.get("std") if timm else None,
         "tile_px": card.get("tile_px") if timm else None,
         "tile_mpp": card.get("mpp"),
+        "stain_normalize": card.get("stain_normalize"),
         "device": device,
     }
 

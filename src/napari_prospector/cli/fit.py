@@ -222,7 +222,8 @@ def complete_tokens(cohort: Cohort, folder: Path, encoder: dict[str, Any], *, qu
         f"embedding with {model.card.name!r}.",
         quiet,
     )
-    broken = [outcome for outcome in embed_slides(jobs, model, quiet=quiet) if outcome.error]
+    outcomes = embed_slides(jobs, model, quiet=quiet, stain_normalize=encoder["stain_normalize"])
+    broken = [outcome for outcome in outcomes if outcome.error]
     if broken:
         raise InvalidInputError(
             f"Every slide of {cohort.name} must be embedded; {len(broken)} of {len(jobs)} could not be. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +114,23 @@ def _folder(file: Path) -> Description:
             f"Token grid of slide {attributes['slide_name']}: {geometry.rows} × {geometry.cols} tiles, "
             f"{grid.n_dims} dims",
             f"encoder: {grid.card['name']}, tiles of {geometry.tile_px} px at {geometry.tile_mpp:.4g} µm/px",
+            f"stain: {_stain(attributes)}",
             "tokens: " + ", ".join(f"{number:,} {state}" for state, number in counts.items()),
             "complete" if grid.is_complete else "not complete: embed the slide again and it goes on",
         ]
         return {"kind": "token grid", "counts": counts, "is_complete": grid.is_complete, **attributes}, lines
+
+
+def _stain(attributes: Mapping[str, Any]) -> str:
+    """Say how a slide was scanned and stained; token grids of before it was looked at say nothing."""
+    stain = attributes.get("stain") or {}
+    strengths = stain.get("strengths")
+    parts = [
+        "hematoxylin {:.2f}, eosin {:.2f}".format(*strengths) if strengths else stain.get("problem") or "unknown",
+        f"scanner {attributes.get('scanner') or 'not stated'}",
+        f"normalized: {attributes['encoder'].get('stain_normalize') or 'no'}",
+    ]
+    return "; ".join(parts)
 
 
 def _table(file: Path) -> Description:

@@ -133,7 +133,9 @@ def _finished(
             tell_error(slide.name, str(error), quiet)
     if missing:
         encoder = encoder_of_head(head, weights, device)
-        errors |= {row.slide: row.error for row in embed_slides(missing, encoder, quiet=quiet) if row.error}
+        normalize = (head.card_.get("encoder") or {}).get("stain_normalize")
+        outcomes = embed_slides(missing, encoder, quiet=quiet, stain_normalize=normalize)
+        errors |= {row.slide: row.error for row in outcomes if row.error}
     return {slide: store for slide, store in stores.items() if slide.name not in errors}, errors
 
 

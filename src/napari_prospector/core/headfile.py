@@ -108,13 +108,20 @@ def check_tokens_card(head_card: Mapping[str, Any], n_dims: int, tokens_card: Ma
     Raises
     ------
     MismatchError
-        If encoder, width, weights, tile size or pixel size differ.
+        If encoder, width, weights, tile size, pixel size or stain normalization differ.
     """
     name = head_card.get("name")
     if (name and tokens_card.get("name", name) != name) or tokens_card.get("n_dims", n_dims) != n_dims:
         raise MismatchError(
             f"This head was fitted on {name!r} ({n_dims} dims); the grid holds {tokens_card.get('name')!r} "
             f"({tokens_card.get('n_dims')}). Embed again with {name!r}."
+        )
+    # a card that is silent about it is older than the option: nothing was normalized
+    normalized = head_card.get("stain_normalize"), tokens_card.get("stain_normalize")
+    if name and "name" in tokens_card and normalized[0] != normalized[1]:
+        raise MismatchError(
+            f"This head was fitted on tiles with stain_normalize={normalized[0]!r}; the grid was embedded with"
+            f" stain_normalize={normalized[1]!r}. Embed again as the head was fitted."
         )
     for key, what in (("weights_sha256", "weights"), ("revision", "revision"), ("tile_px", "tile_px"), ("mpp", "mpp")):
         mine, theirs = head_card.get(key), tokens_card.get(key)

@@ -44,7 +44,8 @@ class CohortGraphs(Sequence[TokenGraph]):
     FileFormatError
         One is damaged.
     MismatchError
-        Two were made by different encoders or weights, or with tiles of different size or spacing in µm.
+        Two were made by different encoders or weights, with and without stain normalization, or with tiles of
+        different size or spacing in µm.
     InvalidInputError
         There is no path, or a grid has tokens that are still to be embedded.
     """
@@ -127,7 +128,7 @@ def _open(path: Path) -> TokenGrid:
 def _check_alike(first: TokenGrid, other: TokenGrid) -> None:
     """Raise `MismatchError` unless tokens of both grids mean the same."""
     names = f"{first.path.name} and {other.path.name}"
-    for field in ("name", "weights_sha256", "n_dims"):
+    for field in ("name", "weights_sha256", "n_dims", "stain_normalize"):
         if first.card.get(field) != other.card.get(field):
             raise MismatchError(
                 f"All data must be embedded by one encoder; {names} differ in {field}: {first.card.get(field)!r} and"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError
-from napari_prospector.tokens.encoders.cards import Encoder
+from napari_prospector.tokens import gridfile
+from napari_prospector.tokens.encoders.cards import Encoder, EncoderCard
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.slides import Slide
+from napari_prospector.tokens.staining import StainEstimate, check_normalization, remixed, stain_record
 from napari_prospector.tokens.store import BACKGROUND, DONE, FAILED, PENDING, Block, TokenGrid
 from napari_prospector.tokens.tilereader import TileReader, Tiles
 from napari_prospector.tokens.tissue import TissueMask, tile_coverage, tissue_mask
@@ -69,6 +71,7 @@ def embed_slide(
     tissue: TissueMask | None = None,
     stride_px: int | None = None,
     min_coverage: float = 0.25,
+    stain_normalize: str | None = None,
     dtype: str = "float16",
     block: int = 16,
     overwrite: bool = False,
@@ -96,6 +99,9 @@ def embed_slide(
         Distance between tiles in the encoder's pixels. None: `tile_px`, side by side.
     min_coverage
         Share of tissue, 0 to 1, from which a tile is embedded; 0: every tile, glass too.
+    stain_normalize
+        "macenko": tiles are unmixed with the slide's own two stains and mixed anew with those of one reference
+        (`staining.REFERENCE`) before they are encoded. None: what the encoder's card says, which is mostly nothing.
     dtype
         "float16" or "float32".
     block
@@ -111,17 +117,21 @@ def embed_slide(
     Yields
     ------
     EmbedProgress
-        The first one before any tile is read.
+        The first one before any tile is embedded.
 
     Raises
     ------
     PixelSizeError
         The slide states no pixel size.
     InvalidInputError
-        There is no tissue (nothing is left behind), an argument is impossible, or the encoder gives a whole batch
-        of embeddings that are not finite. A single one that is not finite is marked as failed.
+        There is no tissue, or too little to normalize its stain (nothing is left behind); an argument is impossible;
+        or the encoder gives a whole batch of embeddings that are not finite. A single one that is not finite is
+        marked as failed.
+    UnknownNameError
+        There is no such `stain_normalize`.
     MismatchError
-        The store was made from another slide, encoder, grid or tissue; it says what differs.
+        The store was made from another slide, encoder, grid or tissue, or with another `stain_normalize`; it says
+        what differs.
     FileFormatError
         The store is damaged. A tile of the slide that is damaged is marked as failed instead.
     StoreBusyError
@@ -138,9 +148,10 @@ def embed_slide(
     """
     if not 0 <= min_coverage <= 1:
         raise InvalidInputError(f"min_coverage must be a share of tissue, 0 to 1; got {min_coverage!r}.")
-    card = encoder.card
+    card = replace(encoder.card, stain_normalize=stain_normalize or encoder.card.stain_normalize)
+    check_normalization(card.stain_normalize)
     geometry = GridGeometry.cover(slide.shape, slide.require_mpp(), card.tile_px, card.mpp, stride_px)
-    job = _Job(slide, encoder, TileReader(slide, geometry), min_coverage, dtype)
+    job = _Job(slide, encoder, card, TileReader(slide, geometry), min_coverage, dtype)
     readers = n_readers or min(_MOST_READERS, max(1, (os.cpu_count() or 1) // 2))
     place = Path(path)
     goes_on = not overwrite and place.exists() and not _is_empty_folder(place)
@@ -175,10 +186,11 @@ def embed_to_grid(slide: Slide, encoder: Encoder, path: str | os.PathLike[str], 
 
 @dataclass(frozen=True)
 class _Job:
-    """What a store must have been made from for this run to go on with it."""
+    """What a store must have been made from for this run to go on with it; `card` is the encoder's, as used here."""
 
     slide: Slide
     encoder: Encoder
+    card: EncoderCard
     reader: TileReader
     min_coverage: float
     dtype: str
@@ -193,10 +205,16 @@ class _Job:
                 f" {coverage.max():.2f}). {tissue.note}"
                 " Lower min_coverage, or pass tissue=tissue_mask(slide, threshold=…) with a lower threshold."
             )
+        stain = stain_record(self.reader, mask)
+        if self.card.stain_normalize and stain["problem"]:
+            raise InvalidInputError(
+                f"The stain of {self.slide.name} cannot be normalized: {stain['problem']}"
+                " Leave stain_normalize (--stain-normalize) out, or check that the slide shows H&E."
+            )
         return TokenGrid.create(
             path,
             self.reader.geometry,
-            self.encoder.card,
+            self.card,
             self.slide.name,
             self.slide.fingerprint(),
             self.slide.shape,
@@ -206,6 +224,8 @@ class _Job:
             coverage=coverage,
             tissue=self._tissue_record(tissue),
             reading=self.reader.record,
+            scanner=self.slide.scanner,
+            stain=stain,
             overwrite=overwrite,
         )
 
@@ -220,7 +240,7 @@ class _Job:
                 slide_fingerprint=self.slide.fingerprint(),
                 level0_shape=list(self.slide.shape),
                 geometry=self.reader.geometry.to_json(),
-                encoder=self.encoder.card.to_json(),
+                encoder=self.card.to_json(),
                 dtype=self.dtype,
                 reading=self.reader.record,
                 tissue=grid.attrs["tissue"] | stored_tissue,
@@ -229,6 +249,14 @@ class _Job:
                 grid.check_mask(self._wanted(tissue)[1])
             stack.pop_all()
         return grid
+
+    def tiles_of(self, grid: TokenGrid) -> Callable[[NDArray[np.int64]], Tiles]:
+        """Return what reads tokens (n, 2); with the stain that the store remembers, so that a rerun gives the same."""
+        if self.card.stain_normalize is None:
+            return self.reader.read
+        with gridfile.damage(grid.path, "the stain in zarr.json"):
+            source = StainEstimate.from_json(grid.attrs["stain"])
+        return lambda tokens: remixed(self.reader.read(tokens), source)
 
     def _wanted(self, tissue: TissueMask) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the share of tissue of each tile, and which tiles have enough."""
@@ -271,7 +299,7 @@ def _steps(
     grid: TokenGrid, job: _Job, blocks: list[Block], state: NDArray[np.uint8], n_readers: int
 ) -> Iterator[tuple[int, list[TileFailure]]]:
     """Compute and store blocks, and keep `state` (rows, cols) up to date; yield size and failures of each batch."""
-    with _tiles_ahead(job.reader, blocks, state, n_readers) as stream:
+    with _tiles_ahead(job.reader, job.tiles_of(grid), blocks, state, n_readers) as stream:
         for block, parts in groupby(stream, key=lambda item: item[0]):
             within = state[block.tokens]
             embeddings = np.full((*within.shape, grid.n_dims), np.nan, np.float32)
@@ -296,7 +324,11 @@ def _check_any_done(slide: Slide, state: NDArray[np.uint8], failures: list[TileF
 
 @contextlib.contextmanager
 def _tiles_ahead(
-    reader: TileReader, blocks: list[Block], state: NDArray[np.uint8], n_readers: int
+    reader: TileReader,
+    read: Callable[[NDArray[np.int64]], Tiles],
+    blocks: list[Block],
+    state: NDArray[np.uint8],
+    n_readers: int,
 ) -> Iterator[Iterator[tuple[Block, Tiles]]]:
     """Stream the tiles of blocks in order, read by threads that are a bounded number of reads ahead."""
 
@@ -310,7 +342,7 @@ def _tiles_ahead(
 
     def stream(pool: ThreadPoolExecutor) -> Iterator[tuple[Block, Tiles]]:
         for block, tokens in parts():
-            waiting.append((block, pool.submit(reader.read, tokens)))
+            waiting.append((block, pool.submit(read, tokens)))
             if len(waiting) > n_readers:
                 first, future = waiting.popleft()
                 yield first, future.result()

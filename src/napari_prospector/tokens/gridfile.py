@@ -38,6 +38,7 @@ __all__ = [
     "FORMAT_VERSION",
     "PENDING",
     "Card",
+    "as_json",
     "damage",
     "describe",
     "differences",
@@ -95,6 +96,11 @@ def damage(path: Path, part: str, remedy: str = "Embed the slide again with over
         yield
     except _UNREADABLE as error:
         raise FileFormatError(f"{path.name} is damaged: {part} cannot be read ({error}). {remedy}.") from error
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as it comes back after writing: tuples as lists, no NaN."""
+    return json.loads(json.dumps(value, allow_nan=False))
 
 
 def lock_of(path: Path) -> WriterLock:
@@ -171,7 +177,7 @@ def describe(
         "tissue": dict(tissue or {}),
         "reading": dict(reading or {}),
     }
-    as_stored: dict[str, Any] = json.loads(json.dumps(attrs, allow_nan=False))
+    as_stored: dict[str, Any] = as_json(attrs)
     return as_stored
 
 

@@ -125,7 +125,8 @@ class Slide(ABC):
 
     Reads are lazy and may come from many threads. A slide is pickled by its path (and the pixel size that was
     passed) and opened anew where it arrives. Attributes: `path` (absolute), `name` (the file's, without folder),
-    `format`, `levels` (finest first), `mpp` (µm per level-0 pixel, or None) and `mpp_problem` (why it is None).
+    `format`, `levels` (finest first), `mpp` (µm per level-0 pixel, or None), `mpp_problem` (why it is None) and
+    `scanner` (maker and model, where the file states them).
 
     Parameters
     ----------
@@ -147,6 +148,7 @@ class Slide(ABC):
         self.path = path
         self.name = path.name
         self.format = format_name
+        self.scanner: str | None = None
         self.levels = levels
         self._passed_mpp = mpp
         self.mpp = stated.mpp if mpp is None else mpp

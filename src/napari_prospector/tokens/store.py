@@ -10,7 +10,6 @@ the same bytes as if nothing had happened.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -114,6 +113,8 @@ class TokenGrid:
         coverage: ArrayLike | None = None,
         tissue: Mapping[str, Any] | None = None,
         reading: Mapping[str, Any] | None = None,
+        scanner: str | None = None,
+        stain: Mapping[str, Any] | None = None,
         overwrite: bool = False,
     ) -> TokenGrid:
         """Make a store in which every token of the mask is pending, and open it for writing.
@@ -138,6 +139,8 @@ class TokenGrid:
             (rows, cols) share of tissue, 0 to 1. Default: the mask.
         tissue, reading
             How tissue was found and how pixels were read, in JSON types, for the record.
+        scanner, stain
+            `Slide.scanner`, and how the slide is stained as `stain_record` says; None where unknown.
         overwrite
             Replace a token grid that is there.
 
@@ -168,6 +171,7 @@ class TokenGrid:
         if not 1 <= block <= _MOST_BLOCK:
             raise InvalidInputError(f"block must be 1 to {_MOST_BLOCK} tokens; got {block!r}.")
         attrs = gridfile.describe(geometry, card, tissue, reading)
+        attrs |= {"scanner": scanner, "stain": None if stain is None else gridfile.as_json(stain)}
         attrs |= {"dtype": dtype, "slide_name": slide_name, "slide_fingerprint": slide_fingerprint}
         attrs["level0_shape"] = [int(extent) for extent in level0_shape]
         with contextlib.ExitStack() as stack:
@@ -390,7 +394,7 @@ class TokenGrid:
         """
         differences = []
         for name, value in wanted.items():
-            differences += gridfile.differences(name, self.attrs.get(name), json.loads(json.dumps(value)))
+            differences += gridfile.differences(name, self.attrs.get(name), gridfile.as_json(value))
         if differences:
             raise MismatchError(
                 f"{self.path.name} was made from something else: {'; '.join(differences)}."

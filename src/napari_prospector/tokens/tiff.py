@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector.errors import FileFormatError
+from napari_prospector.tokens.scanners import aperio_scanner, ome_scanner, tiff_scanner
 from napari_prospector.tokens.segments import (
     DAMAGE,
     WHITE,
@@ -65,6 +66,7 @@ class TiffSlide(Slide):
             with tifffile.TiffFile(path) as tiff:
                 kind, pages = _pyramid(tiff, path.name)
                 stated = _pixel_size(tiff, kind, pages[0].keyframe)
+                scanner = _scanner(tiff, kind, pages[0].keyframe)
                 self._sources = [_source(page, path.name) for page in pages]
         except FileFormatError:
             raise
@@ -75,6 +77,7 @@ class TiffSlide(Slide):
         shape, first_chunk = self._sources[0].shape, self._sources[0].chunk
         levels = tuple(Level.below(shape, source.shape, source.chunk) for source in self._sources)
         super().__init__(path, _FORMATS[kind], levels, stated, mpp)
+        self.scanner = scanner
         self._file = PositionedFile(path)
         try:
             for index, source in enumerate(self._sources):
@@ -228,6 +231,14 @@ def _pixel_size(tiff: Any, kind: str, page: Any) -> PixelSize:
         dots, per = page.tags.valueof(tag, (0, 1))
         widths.append(unit_um * per / dots if dots > 0 and per > 0 else None)
     return stated_pixel_size(widths[0], widths[1])
+
+
+def _scanner(tiff: Any, kind: str, page: Any) -> str | None:
+    """Return what a file states about the scanner, None where it is silent."""
+    if kind == "svs":
+        return aperio_scanner(page.description)
+    stated = ome_scanner(tiff.ome_metadata or "") if kind == "ome" else None
+    return stated or tiff_scanner(page.tags.valueof(271), page.tags.valueof(272))
 
 
 def _ome_pixel_size(xml: str) -> tuple[float | None, float | None]:

@@ -72,6 +72,8 @@ class EncoderCard:
         Of the weight file that was loaded; None without weights.
     model_args
         Arguments of the architecture, JSON types only.
+    stain_normalize
+        How `embed_slide` brings tiles to one staining before it hands them over: ``"macenko"``; None: not at all.
     """
 
     name: str
@@ -89,6 +91,7 @@ class EncoderCard:
     citation: str | None = None
     weights_sha256: str | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    stain_normalize: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the card as a plain dict of JSON types.
