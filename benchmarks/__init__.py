@@ -1,0 +1,1 @@
+"""One file per promise; each prints ratios to its bar."""
