@@ -10,8 +10,11 @@ from types import MappingProxyType
 from napari_prospector.core.crossfit import Report
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.errors import UnknownNameError
+from napari_prospector.study.baselines.abmil import XMIL, AttentionMIL, GradCAM
+from napari_prospector.study.baselines.explainers import IntegratedGradients, Lime, ShapleySampling
 from napari_prospector.study.baselines.meanpooled import MeanPooledLogistic
 from napari_prospector.study.baselines.method import Method
+from napari_prospector.study.baselines.milmodel import MILModel, ModelMap
 from napari_prospector.study.baselines.oneclass import OneClassNovelty
 from napari_prospector.study.baselines.uninformed import ConstantMap, RandomMap
 
@@ -50,6 +53,41 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
         "one-class": Baseline(
             lambda target, seed: OneClassNovelty(target, random_state=seed),
             "How unlike the tokens of negative data a token is (one-class support vector machine).",
+        ),
+        "abmil-attention": Baseline(
+            lambda target, seed: AttentionMIL(target, "attention", seed),
+            "Gated attention multiple-instance learning: its attention.",
+            ("torch",),
+        ),
+        "abmil-logit": Baseline(
+            lambda target, seed: AttentionMIL(target, "logit", seed),
+            "The same model: attention times what the token says.",
+            ("torch",),
+        ),
+        "x-mil": Baseline(
+            lambda target, seed: XMIL(target, random_state=seed),
+            "Mean pooling of a network without biases: input × gradient, which is integrated gradients exactly.",
+            ("torch",),
+        ),
+        "grad-cam": Baseline(
+            lambda target, seed: GradCAM(target, random_state=seed),
+            "Grad-CAM of the attention model on the grid of tokens, signed.",
+            ("torch",),
+        ),
+        "integrated-gradients": Baseline(
+            lambda target, seed: IntegratedGradients(target, random_state=seed),
+            "Integrated gradients of the attention model, from the mean token of negative data.",
+            ("torch", "captum"),
+        ),
+        "shap": Baseline(
+            lambda target, seed: ShapleySampling(target, random_state=seed),
+            "Shapley values of the attention model, by sampling permutations of tokens.",
+            ("torch", "captum"),
+        ),
+        "lime": Baseline(
+            lambda target, seed: Lime(target, random_state=seed),
+            "LIME of the attention model: a ridge regression on which tokens are there.",
+            ("torch", "captum"),
         ),
         "constant": Baseline(lambda target, seed: ConstantMap(), "The same score everywhere."),
         "random": Baseline(lambda target, seed: RandomMap(seed), "A random score for every token."),
@@ -105,8 +143,17 @@ def fit_baselines(
                 f"Baseline {name!r} is unknown. Close names: {close}. All of them: {', '.join(BASELINES)}."
             )
     fitted: dict[str, Method] = {}
+    models: list[MILModel] = []
     for name in dict.fromkeys(names):
-        fitted[name] = BASELINES[name].make(target, random_state).fit(graphs, labels, groups)
+        method = BASELINES[name].make(target, random_state)
+        shared = [model for model in models if isinstance(method, ModelMap) and model.settings == method.model.settings]
+        if isinstance(method, ModelMap) and shared:
+            method.model = shared[0]
+        else:
+            method.fit(graphs, labels, groups)
+        if isinstance(method, ModelMap):
+            models.append(method.model)
+        fitted[name] = method
         if report is not None:
             report("fit baselines", len(fitted), len(set(names)))
     return fitted
