@@ -10,6 +10,7 @@ from napari_prospector.study.baselines.meanpooled import MeanPooledLogistic, nei
 from napari_prospector.study.baselines.method import Method
 from napari_prospector.study.baselines.milmodel import MILModel
 from napari_prospector.study.baselines.oneclass import OneClassNovelty
+from napari_prospector.study.baselines.probe import TokenProbe
 from napari_prospector.study.baselines.registry import BASELINES, FAST, Baseline, fit_baselines
 from napari_prospector.study.baselines.uninformed import ConstantMap, RandomMap
 
@@ -29,6 +30,7 @@ __all__ = [
     "OneClassNovelty",
     "RandomMap",
     "ShapleySampling",
+    "TokenProbe",
     "fit_baselines",
     "neighbour_average",
 ]
