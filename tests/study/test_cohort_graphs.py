@@ -18,13 +18,29 @@ GEOMETRY = GridGeometry(rows=3, cols=5, tile=448, stride=448, origin=(0, 0), sli
 CARD: dict[str, Any] = {"name": "toy", "n_dims": N_DIMS, "weights_sha256": "ab12", "tile_px": 224, "mpp": 0.5}
 
 
-def store(path: Path, geometry: GridGeometry = GEOMETRY, seed: int = 0, finish: bool = True, **card: Any) -> Path:
+def store(
+    path: Path,
+    geometry: GridGeometry = GEOMETRY,
+    seed: int = 0,
+    finish: bool = True,
+    scanner: str | None = None,
+    stain: dict[str, Any] | None = None,
+    **card: Any,
+) -> Path:
     """A token grid whose upper left token is background."""
     mask = np.ones(geometry.shape, dtype=bool)
     mask[0, 0] = False
     n_dims = card.get("n_dims", N_DIMS)
     made = TokenGrid.create(
-        path, geometry, {**CARD, **card}, path.name.removesuffix(".tokens.zarr"), f"sha-{seed}", (1400, 2300), mask=mask
+        path,
+        geometry,
+        {**CARD, **card},
+        path.name.removesuffix(".tokens.zarr"),
+        f"sha-{seed}",
+        (1400, 2300),
+        mask=mask,
+        scanner=scanner,
+        stain=stain,
     )
     with made as grid:
         for block in grid.blocks() if finish else ():
@@ -118,3 +134,27 @@ def test_stores_that_are_missing_or_unfinished_are_refused(tmp_path: Path, paths
         CohortGraphs([*paths, store(tmp_path / "half.svs.tokens.zarr", finish=False)])
     with pytest.raises(InvalidInputError, match="at least one token grid"):
         CohortGraphs([])
+
+
+def test_mixed_scanners_and_stains_are_told_from_what_the_stores_say(tmp_path: Path) -> None:
+    assert CohortGraphs([store(tmp_path / "plain.svs.tokens.zarr")]).mixtures(["tumour"]) == ()
+    labels = ["tumour"] * 5 + ["normal"] * 5
+    made = []
+    for number, label in enumerate(labels):
+        strengths = [2.0 + number / 100, 3.0 if label == "tumour" else 1.0]
+        stain = {"vectors": [[0.6, 0.7, 0.4], [0.2, 0.8, 0.6]], "strengths": strengths, "light": [250.0, 249.0, 248.0]}
+        scanner = "Aperio" if label == "tumour" else "Hamamatsu"
+        path = tmp_path / f"{number}.svs.tokens.zarr"
+        made.append(store(path, seed=number, scanner=scanner, stain=stain, stain_normalize="macenko"))
+    graphs = CohortGraphs(made)
+    assert [sentence.split(":")[0] for sentence in graphs.mixtures()] == ["Scanners are mixed", "Stains are mixed"]
+    told = graphs.mixtures(labels, ["train", "test"] * 5, [f"patient {i}" for i in range(10)])
+    assert [sentence.split(":")[0] for sentence in told] == [
+        "Scanners are mixed",
+        "The scanner goes along with the label",
+        "Stains are mixed",
+        "The stain goes along with the label",
+    ]
+    assert "normalized (macenko)" in told[2]
+    with pytest.raises(InvalidInputError, match="label must hold one entry for each of 10 slides; got 2"):
+        graphs.mixtures(["tumour", "normal"])

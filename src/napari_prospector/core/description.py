@@ -28,6 +28,7 @@ def describe_head(head: ProspectorHead) -> str:
         + ", ".join(f"{name} ({head.n_data_[str(name)]} data)" for name in head.classes_.tolist()),
         f"- encoder: {encoder.get('name', 'not stated')} ({len(head.quantizer_.mean_)} dims"
         + (f", {encoder['tile_px']} px tiles at {encoder['mpp']} µm/px" if encoder.get("mpp") else "")
+        + (f", stain normalized: {encoder['stain_normalize']}" if encoder.get("stain_normalize") else "")
         + ")",
         f"- concepts: {head.quantizer_.n_concepts_} by {head.quantize}; radius: {head.radius} hops; {p} parameters per "
         f"class; kernel of the evidence map: {head.kernel}" + (" (reference mode)" if head.reference else ""),
@@ -37,7 +38,7 @@ def describe_head(head: ProspectorHead) -> str:
         + ("none" if head.brier_ is None else f"{head.brier_:.3f}"),
     ]
     lines += [f"- note: {note}" for note in head.notes_]
-    lines += [f"- {key}: {value}" for key, value in sorted(head.card_.items()) if key != "encoder"]
+    lines += [f"- {key}: {value}" for key, value in sorted(head.card_.items()) if key not in ("encoder", "slides")]
     names = feature_names(head.concept_names_, head.radius)
     targets = [head.target_] if head.target_ is not None else head.classes_.tolist()
     for label, kernel in zip(targets, head.kernels_.evidence, strict=True):

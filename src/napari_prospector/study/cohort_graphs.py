@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Self, overload
 
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.errors import InvalidInputError, MismatchError, MissingFileError
 from napari_prospector.study.cohort import Cohort
+from napari_prospector.study.mixtures import describe_mixtures
 from napari_prospector.tokens.store import TokenGrid
 
 __all__ = ["CohortGraphs"]
@@ -98,6 +99,38 @@ class CohortGraphs(Sequence[TokenGraph]):
     def contents(self) -> tuple[str, ...]:
         """The fingerprint of the slide behind each datum, for `Cohort.fingerprint`."""
         return tuple(str(grid.attrs["slide_fingerprint"]) for grid in self.grids)
+
+    def mixtures(
+        self,
+        labels: Sequence[Hashable] | None = None,
+        splits: Sequence[Hashable] | None = None,
+        groups: Sequence[Hashable] | None = None,
+    ) -> tuple[str, ...]:
+        """Tell which scanners and stains the slides mix, above all where these go along with the label or the split.
+
+        Parameters
+        ----------
+        labels, splits, groups
+            Class, training or test, and patient of each slide; None where they are not to be looked at.
+
+        Returns
+        -------
+        tuple of str
+            Sentences, from `describe_mixtures`; none where there is nothing to tell.
+
+        Raises
+        ------
+        InvalidInputError
+            There is not one entry for each slide.
+        """
+        columns = {"label": labels, "split": splits}
+        return describe_mixtures(
+            [grid.attrs.get("scanner") for grid in self.grids],
+            [grid.attrs.get("stain") for grid in self.grids],
+            {name: entries for name, entries in columns.items() if entries is not None},
+            groups,
+            self.card.get("stain_normalize"),
+        )
 
     def head_card(self, cohort: Cohort) -> dict[str, Any]:
         """Return what a head that is fitted on these graphs should remember; for `ProspectorHead.save`."""
