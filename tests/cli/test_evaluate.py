@@ -1,22 +1,36 @@
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_study import N_TEST, Study, write_table
+from small_study import N_SLIDES, N_TEST, Study, write_table
 
-FILES = ["evaluation.csv", "evaluation.json", "evaluation_data.csv", "pictures", "report.html"]
+from napari_prospector.core.head import load_head
+
+FILES = [
+    "evaluation.csv",
+    "evaluation.json",
+    "evaluation.png",
+    "evaluation_data.csv",
+    "evaluation_pairs.csv",
+    "evaluation_probabilities.csv",
+    "evaluation_reliability.csv",
+    "evaluation_strata.csv",
+    "pictures",
+    "report.html",
+]
 
 
 def test_the_table_fits_a_terminal_and_the_rest_is_in_files(study: Study, prospect: Any, tmp_path: Path) -> None:
     code, out, _ = prospect("evaluate", study.head, study.table, "-o", tmp_path / "e", "--pictures", "2")
     assert code == 0
-    table = out.partition("constant: share")[0].splitlines()
-    assert max(map(len, table)) <= 100
-    assert "…" not in "".join(table)
-    for column in ("method", "map", "AP [low, high]", "AUROC", "AUPRC", "pooled AP", "constant", "datum AUROC"):
+    assert max(map(len, out.partition("Means over")[0].splitlines())) <= 100
+    assert "…" not in out  # no cell is cut
+    for column in ("method", "map", "AP [low, high]", "AUROC", "AUPRC", "Dice", "pooled", "constant", "Brier", "fit"):
         assert column in out
+    assert "evidence *" in out
     for row in ("prospector", "mean-pooled", "constant", "random", "prevalence"):
         assert f"\n {row}" in out
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == FILES
@@ -57,8 +71,124 @@ def test_a_target_that_the_head_does_not_know_is_refused(study: Study, prospect:
 @pytest.mark.parametrize("damage", [b"", b"no picture"])
 def test_a_damaged_truth_is_refused(damage: bytes, study: Study, prospect: Any, tmp_path: Path) -> None:
     (tmp_path / "t.png").write_bytes(damage)
-    rows = [[study.folder / row["path"], row["label"], tmp_path / "t.png"] for row in _rows(study)]
-    table = write_table(tmp_path / "c.csv", ["path", "label", "truth"], rows)
+    rows = [[study.folder / row["path"], row["label"], row["split"], tmp_path / "t.png"] for row in _rows(study)]
+    table = write_table(tmp_path / "c.csv", ["path", "label", "split", "truth"], rows)
     code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path / "e", "--tokens", study.tokens)
     assert code == 1
     assert "t.png" in err
+
+
+def _without_split(study: Study, path: Path, rows: range, group: str | None = None) -> Path:
+    """Some rows of the cohort, none of them marked train or test."""
+    chosen = [
+        [study.folder / row["path"], row["label"], group or row["group"], study.folder / row["truth"]]
+        for row in _rows(study)[rows.start : rows.stop]
+    ]
+    return write_table(path, ["path", "label", "group", "truth"], chosen)
+
+
+WORDS = ("--no-baselines", "--pictures", "0")
+
+
+def test_slides_that_the_head_learned_from_are_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
+    table = _without_split(study, tmp_path / "c.csv", range(N_SLIDES))
+    code, out, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", study.tokens, *WORDS)
+    assert (code, out) == (1, "")
+    assert "it has learned from 6 of these 10: slide 0.tif, slide 1.tif" in err
+    assert "--allow-seen" in err
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_what_is_measured_on_them_all_the_same_is_called_not_held_out(
+    study: Study, prospect: Any, tmp_path: Path
+) -> None:
+    table = _without_split(study, tmp_path / "c.csv", range(N_SLIDES))
+    words = ("--tokens", study.tokens, "--allow-seen", *WORDS)
+    code, out, _ = prospect("evaluate", study.head, table, "-o", tmp_path / "e", *words)
+    assert code == 0
+    for text in (out, *((tmp_path / "e" / name).read_text("utf-8") for name in ("evaluation.json", "report.html"))):
+        assert "NOT HELD OUT: 6 of 10 slides" in text
+
+
+def test_other_slides_of_a_patient_that_the_head_learned_from_are_refused_too(
+    study: Study, prospect: Any, tmp_path: Path
+) -> None:
+    table = _without_split(study, tmp_path / "c.csv", range(5, N_SLIDES), group="one patient")
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", study.tokens, *WORDS)
+    assert code == 1
+    assert "it has learned from 5 of these 5" in err
+    table = _without_split(study, tmp_path / "c.csv", range(6, N_SLIDES))
+    assert prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", study.tokens, *WORDS)[0] == 0
+
+
+def test_a_head_that_does_not_say_what_it_learned_from_is_evaluated_with_a_word_of_warning(
+    study: Study, prospect: Any, tmp_path: Path
+) -> None:
+    head = load_head(study.head)
+    del head.card_["slides"]
+    head.save(tmp_path / "old.prospector")
+    code, _, err = prospect("evaluate", tmp_path / "old.prospector", study.table, "-o", tmp_path, *WORDS)
+    assert code == 0
+    assert "does not say which slides it learned from" in err
+
+
+def test_a_patient_in_both_splits_is_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
+    rows = [
+        [study.folder / row["path"], row["label"], "p", row["split"], study.folder / row["truth"]]
+        for row in _rows(study)
+    ]
+    table = write_table(tmp_path / "c.csv", ["path", "label", "group", "split", "truth"], rows)
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", study.tokens)
+    assert code == 1
+    assert "'p' is both in train and in test; a patient must be in one of them" in err
+
+
+def test_a_cohort_that_mixes_pixel_sizes_or_encoders_is_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    shutil.copytree(study.tokens, tokens)
+    odd = tokens / "slide 9.tif.tokens.zarr"
+    table = _without_split(study, tmp_path / "c.csv", range(6, N_SLIDES))
+    card = (odd / "zarr.json").read_text(encoding="utf-8")
+    (odd / "zarr.json").write_text(card.replace('"name": "stain-texture"', '"name": "other"'), encoding="utf-8")
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", tokens, *WORDS)
+    assert code == 1
+    assert "differ in name: 'stain-texture' and 'other'" in err
+    shutil.rmtree(odd)
+    assert prospect("embed", study.slide(9), "-o", tokens, "--tissue", "all", "--tile-mpp", "1.0")[0] == 0
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", tokens, *WORDS)
+    assert code == 1
+    assert "All data must have one pixel size of tiles" in err
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_labels_may_be_judged_over_patients(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    rows = [
+        [study.folder / row["path"], row["label"], f"{row['label']} {int(row['group'][1:]) // 4}", row["split"], ""]
+        for row in _rows(study)
+    ]
+    for row, made in zip(rows, _rows(study), strict=True):
+        row[2] += made["split"]
+        row[4] = study.folder / made["truth"]
+    table = write_table(tmp_path / "c.csv", ["path", "label", "group", "split", "truth"], rows)
+    words = ("--tokens", study.tokens, "--datum", "group", *WORDS)
+    code, found = prospect_json("evaluate", study.head, table, "-o", tmp_path, *words)
+    assert code == 0
+    assert (found["datum"], found["n_data"]) == ("group", N_TEST)
+    assert [row["label"] for row in found["probabilities"]] == ["tumour", "normal", "tumour", "normal"]
+    code, _ = prospect_json("evaluate", study.head, table, "-o", tmp_path, *words[:3], "slide", *WORDS)
+    assert code == 0
+
+
+def test_baselines_are_chosen_by_name(study: Study, prospect_json: Any, prospect: Any, tmp_path: Path) -> None:
+    words = ("--baseline", "mean-pooled", "--baseline", "constant", "--pictures", "0")
+    code, found = prospect_json("evaluate", study.head, study.table, "-o", tmp_path, *words)
+    assert code == 0
+    names = [row["method"] for row in found["rows"]]
+    assert names == ["prospector", "prospector", "mean-pooled", "constant", "random", "prevalence"]
+    assert found["rows"][2]["fit_seconds"] > 0
+    code, _, err = prospect("evaluate", study.head, study.table, "-o", tmp_path, "--baseline", "mean-poled")
+    assert code == 1
+    assert "Baseline 'mean-poled' is unknown. Close names: 'mean-pooled'" in err
+    code, _, err = prospect("evaluate", study.head, study.table, "-o", tmp_path, "--no-baselines", *words[:2])
+    assert code == 2
+    assert "contradict each other" in err

@@ -10,6 +10,7 @@ import pytest
 from napari_prospector.errors import InvalidInputError, MismatchError, MissingFileError
 from napari_prospector.study.cohort import Cohort
 from napari_prospector.study.cohort_graphs import CohortGraphs
+from napari_prospector.study.held_out import slide_marks
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.store import DONE, TokenGrid
 
@@ -85,6 +86,8 @@ def test_the_card_of_a_head_tells_encoder_pixel_size_and_cohort(tmp_path: Path, 
     card = graphs.head_card(cohort)
     assert card["encoder"] == {**CARD, "mpp": 0.5, "tile_px": 224}
     assert card["cohort_fingerprint"] == cohort.fingerprint(["sha-0", "sha-1", "sha-2"])
+    assert card["slides"] == sorted(slide_marks(["sha-0", "sha-1", "sha-2"]))
+    assert (card["datum"], graphs.head_card(cohort, "group")["datum"]) == ("slide", "group")
     assert str(tmp_path) not in str(card)
 
 

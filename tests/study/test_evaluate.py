@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import csv
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from napari_prospector.core.graph import TokenGraph, chain_graph
+from napari_prospector.core.graph import TokenGraph, chain_graph, join_graphs
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.core.metrics import average_precision
-from napari_prospector.errors import InvalidInputError, MismatchError, StorageError
+from napari_prospector.errors import InvalidInputError, MismatchError
 from napari_prospector.study.baselines import ConstantMap, MeanPooledLogistic, RandomMap
 from napari_prospector.study.evaluate import Evaluation, HeadMap, evaluate
 
@@ -43,7 +40,8 @@ def head(graphs: list[TokenGraph]) -> ProspectorHead:
 def evaluation(head: ProspectorHead, graphs: list[TokenGraph], truths: list[NDArray[np.bool_]]) -> Evaluation:
     regression = MeanPooledLogistic(target="tumour").fit(graphs[:16], LABELS[:16])
     methods = {"prospector": head, "mean-pooled": regression, "flat": ConstantMap()}
-    return evaluate(methods, graphs[16:], LABELS[16:], truths[16:], PATIENTS[16:], n_boot=101)
+    seconds = {"prospector": 2.5}
+    return evaluate(methods, graphs[16:], LABELS[16:], truths[16:], PATIENTS[16:], n_boot=101, fit_seconds=seconds)
 
 
 def test_every_map_of_a_head_and_every_method_is_a_row_and_the_reference_rows_follow(evaluation: Evaluation) -> None:
@@ -76,7 +74,19 @@ def test_a_row_holds_the_measures_of_its_map(
     assert row.localization.mean["ap"].value > evaluation.rows[-1].localization.mean["ap"].value + 0.2
     assert row.difference == (0, 0, 0)
     assert row.n_parameters == 6 + 21 + 6 * N_DIMS
-    assert row.seconds > 0
+    assert row.map_seconds > 0
+
+
+def test_the_time_to_learn_is_told_where_it_is_known(evaluation: Evaluation) -> None:
+    assert [row.fit_seconds for row in evaluation.rows[:2]] == [2.5, 2.5]
+    assert np.isnan([row.fit_seconds for row in evaluation.rows[2:]]).all()
+    assert evaluation.summary()[0]["seconds to fit"] == "2.5"
+    assert [row.n_parameters for row in evaluation.rows[2:]] == [N_DIMS + 1, 0, None, None, None]
+
+
+def test_the_map_that_a_head_draws_unless_told_otherwise_comes_first_and_is_starred(evaluation: Evaluation) -> None:
+    assert [row.is_best for row in evaluation.rows] == [True] + [False] * 6
+    assert [row["map"] for row in evaluation.summary()][:3] == ["evidence *", "decision", "logit"]
 
 
 def test_probabilities_of_data_are_judged_too(
@@ -123,37 +133,89 @@ def test_progress_is_told(head: ProspectorHead, graphs: list[TokenGraph], truths
 
 def test_the_table_to_show_starts_with_average_precision(evaluation: Evaluation) -> None:
     first = evaluation.summary()[0]
-    assert list(first)[:4] == ["method", "map", "AP", "AUROC"]
+    assert list(first)[:5] == ["method", "map", "AP", "first − this", "AUROC"]
     mean = evaluation.rows[0].localization.mean["ap"]
     assert first["AP"] == f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
     prevalence = evaluation.summary()[-1]
-    assert prevalence["AUROC"] == prevalence["datum AUROC"] == prevalence["constant maps"] == ""
+    assert prevalence["AUROC"] == prevalence["parameters"] == prevalence["constant maps"] == ""
+    assert first["first − this"] == ""
+    difference = evaluation.rows[1].difference
+    shown = f"{difference.value:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
+    assert evaluation.summary()[1]["first − this"] == shown
 
 
-def test_files_hold_all_figures(evaluation: Evaluation, tmp_path: Path) -> None:
-    paths = evaluation.write(tmp_path / "out")
-    assert [path.name for path in paths] == ["evaluation.csv", "evaluation_data.csv", "evaluation.json"]
-    with paths[0].open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    ap = evaluation.rows[0].localization.mean["ap"]
-    assert (float(rows[0]["ap"]), float(rows[0]["ap_low"])) == (ap.value, ap.low)
-    assert rows[-1]["auroc"] == ""
-    with paths[1].open(newline="") as file:
-        data = list(csv.DictReader(file))
-    assert len(data) == 10
-    assert (data[1]["name"], data[1]["label"], data[1]["n_regions"]) == ("datum 1", "tumour", "1")
-    assert data[0]["mean_size"] == ""
-    whole = json.loads(paths[2].read_text(encoding="utf-8"))
-    assert whole["rows"][0]["ap"] == ap.value
-    assert whole["rows"][-1]["auroc"] is None
-    assert whole["n_counted"] == 5
-    assert not list((tmp_path / "out").glob("*.partial"))
+def test_a_head_of_three_classes_is_measured_on_the_class_that_is_named() -> None:
+    generator = np.random.default_rng(3)
+    labels = ["a", "b", "c"] * 11
+    drawn = [generator.normal(size=(N_TOKENS, N_DIMS)).astype(np.float32) for _ in labels]
+    for i, embeddings in enumerate(drawn):
+        if i % 3:
+            embeddings[:7, i % 3] += 5
+    graphs = [chain_graph(embeddings) for embeddings in drawn]
+    truths = [np.arange(N_TOKENS) < 7] * 33
+    head = ProspectorHead(n_concepts=7, random_state=1).fit(graphs[:18], labels[:18])
+    with pytest.raises(InvalidInputError, match=r"target must name the class to find; labels are \['a', 'b', 'c'\]"):
+        evaluate(head, graphs[18:], labels[18:], truths[18:], n_boot=11)
+    for target in ("b", "c"):
+        found = evaluate(head, graphs[18:], labels[18:], truths[18:], target=target, n_boot=11)
+        np.testing.assert_array_equal(found.localization.counted, [label == target for label in labels[18:]])
+        scores = [head.prospect(graphs[i], target=target) for i in range(18, 33) if labels[i] == target]
+        expected = np.mean([average_precision_score(truths[0], score) for score in scores])
+        assert found.rows[0].localization.mean["ap"].value == pytest.approx(expected)
+        column = head.predict_proba(graphs[18:])[:, "abc".index(target)]
+        np.testing.assert_array_equal(found.probabilities.by_method["prospector"], column)
+        is_target = np.array(labels[18:]) == target
+        assert found.rows[0].datum_auroc == pytest.approx(roc_auc_score(is_target, column))
+        assert found.rows[-1].brier == pytest.approx(np.mean((is_target - 1 / 3) ** 2))
 
 
-def test_what_cannot_be_written_is_told(evaluation: Evaluation, tmp_path: Path) -> None:
-    (tmp_path / "evaluation.csv").mkdir()
-    with pytest.raises(StorageError):
-        evaluation.write(tmp_path)
+def test_patients_are_judged_as_one_datum_while_maps_stay_those_of_slides(
+    head: ProspectorHead, graphs: list[TokenGraph], truths: list[NDArray[np.bool_]]
+) -> None:
+    patients = [f"{label}-{i // 4}" for i, label in enumerate(LABELS)]
+    parts = graphs[14:], LABELS[14:], truths[14:], patients[14:], [f"s{i}" for i in range(14, 26)]
+    slides, grouped = (evaluate(head, *parts, n_boot=11, datum=datum) for datum in ("slide", "group"))
+    for key in slides.localization.rows:
+        np.testing.assert_array_equal(grouped.localization.column(key), slides.localization.column(key))
+    assert len(slides.probabilities.names) == 12
+    assert grouped.probabilities.names == (
+        "s14",
+        "s15",
+        "s16 and 1 more",
+        "s17 and 1 more",
+        "s20 and 1 more",
+        "s21 and 1 more",
+        "s24",
+        "s25",
+    )
+    assert grouped.probabilities.labels == ("normal", "tumour") * 4
+    whole = [graphs[14], graphs[15], *(join_graphs([graphs[i], graphs[i + 2]]) for i in (16, 17, 20, 21))]
+    expected = head.predict_proba([*whole, graphs[24], graphs[25]])[:, 1]
+    np.testing.assert_array_equal(grouped.probabilities.by_method["prospector"], expected)
+    assert grouped.rows[0].datum_auroc == pytest.approx(roc_auc_score([0, 1] * 4, expected))
+    assert any("over 8 patients" in note for note in grouped.notes)
+
+
+def test_notes_say_what_few_data_cannot_tell(
+    evaluation: Evaluation, head: ProspectorHead, graphs: list[TokenGraph], truths: list[NDArray[np.bool_]]
+) -> None:
+    by_prevalence, by_dispersion, calibration = evaluation.notes
+    assert by_prevalence.startswith("Regions are not split by prevalence: a part must hold at least 4 data, and there")
+    assert "not split by dispersion" in by_dispersion
+    assert calibration.startswith("A calibration error is never 0: with 10 data perfect probabilities")
+    few = evaluate(head, graphs[20:], LABELS[20:], truths[20:], n_boot=11)
+    assert few.notes[-1] == "6 data are too few for a calibration error; 10 are needed."
+
+
+def test_what_was_learned_from_is_called_so(
+    head: ProspectorHead, graphs: list[TokenGraph], truths: list[NDArray[np.bool_]]
+) -> None:
+    seen = [i < 3 for i in range(10)]
+    found = evaluate(head, graphs[16:], LABELS[16:], truths[16:], n_boot=11, seen=seen)
+    assert found.notes[0].startswith("NOT HELD OUT: 3 of 10 slides, or other slides of their patients, were learned")
+    assert [slide["seen"] for slide in found.data_table()] == seen
+    with pytest.raises(MismatchError, match="seen must hold one entry for each of 10 data; got 2"):
+        evaluate(head, graphs[16:], LABELS[16:], truths[16:], seen=[True, False])
 
 
 def test_what_cannot_be_evaluated_is_refused(

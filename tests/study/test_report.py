@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,23 @@ def test_the_page_tells_what_how_well_and_how_to_look_closer(study: dict[str, An
         study["evaluation"].summary()[0]["AP"].split(" [")[0],
     ):
         assert words in page.text, words
+
+
+def test_strata_probabilities_and_notes_of_an_evaluation_are_on_the_page(study: dict[str, Any]) -> None:
+    evaluation = study["evaluation"]
+    text = Page(write(study)).text
+    (prevalence, dispersion) = evaluation.strata_summary()[0].keys() - {"method", "map"}
+    for words in (
+        prevalence,
+        dispersion,
+        "Labels of whole slides",
+        evaluation.probability_summary()[0]["Brier"].split(" [")[0],
+        *evaluation.notes,
+    ):
+        assert words in text, words
+    seen = Page(write(study, evaluation=replace(evaluation, seen=~evaluation.seen)))
+    assert "NOT HELD OUT: 8 of 8 slides" in seen.text
+    assert ("li", {"class": "warn"}) in seen.tags
 
 
 def test_what_comes_from_files_is_escaped(study: dict[str, Any]) -> None:

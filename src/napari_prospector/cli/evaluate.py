@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from napari_prospector.cli.console import (
     device_option,
     examples,
     json_option,
-    print_table,
     progress_bar,
     seed_option,
     stage_bars,
@@ -24,23 +22,30 @@ from napari_prospector.cli.console import (
     weights_option,
 )
 from napari_prospector.cli.embedding import encoder_words
+from napari_prospector.cli.evaluation_text import show_evaluation
 from napari_prospector.cli.fit import complete_tokens, tokens_folder
 from napari_prospector.cli.map import label_of
 from napari_prospector.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_prospector.core.head import ProspectorHead
     from napari_prospector.study.baselines import Method
     from napari_prospector.study.cohort import Cohort
-    from napari_prospector.study.evaluate import Evaluation, EvaluationRow
+    from napari_prospector.study.cohort_graphs import CohortGraphs
+    from napari_prospector.study.comparison import Rivals
+    from napari_prospector.study.evaluation import Evaluation
 
-__all__ = ["evaluate", "evaluate_cohort"]
+__all__ = ["evaluate", "evaluate_cohort", "show_evaluation", "write_cohort_report"]
 
 
 @click.command(
     short_help="Measure how well maps find the truth.",
     epilog=examples(
         "prospect evaluate tumour.prospector cohort.csv -o evaluation/",
+        "prospect evaluate tumour.prospector cohort.csv -o evaluation/ --baseline all",
         "prospect evaluate tumour.prospector held-out.csv -o evaluation/ --no-baselines --pictures 12",
     ),
 )
@@ -52,11 +57,21 @@ __all__ = ["evaluate", "evaluate_cohort"]
 @tokens_option
 @click.option("--target", metavar="LABEL", help="The class to find; may be left out with two classes.")
 @click.option(
-    "--baselines/--no-baselines",
-    default=True,
-    show_default=True,
-    help="Compare with mean-pooled logistic regressions, fitted on the rows marked train.",
+    "--baseline",
+    "baseline",
+    multiple=True,
+    metavar="NAME",
+    help="Method to compare with, fitted on the rows marked train; may be given several times. fast (the default): "
+    "those that take seconds; all; none; or a name.",
 )
+@click.option("--no-baselines", is_flag=True, help="The same as --baseline none.")
+@click.option(
+    "--datum",
+    type=click.Choice(["slide", "group"]),
+    help="Judge labels over slides, or over groups (patients), the slides of each as one; default: as the head was "
+    "fitted. Maps are measured slide by slide.",
+)
+@click.option("--allow-seen", is_flag=True, help="Go on where slides that the head learned from are to be evaluated.")
 @click.option(
     "--pictures",
     type=click.IntRange(min=0),
@@ -74,7 +89,10 @@ def evaluate(
     out: Path,
     tokens: Path | None,
     target: str | None,
-    baselines: bool,
+    baseline: tuple[str, ...],
+    no_baselines: bool,
+    datum: str | None,
+    allow_seen: bool,
     pictures: int,
     weights: str | None,
     device: str | None,
@@ -84,20 +102,25 @@ def evaluate(
     """Measure how well the maps of HEAD find the truth.
 
     This needs a COHORT with truth: PNG masks in the column truth, each of which covers its slide. Only rows marked
-    test count (all rows, where there is no column split). Writes evaluation.csv, evaluation_data.csv,
-    evaluation.json and report.html. The rows constant, random and prevalence say what knowing nothing scores.
+    test count (all rows, where there is no column split); slides that the head learned from are refused. Writes
+    evaluation.csv and other tables, evaluation.json, evaluation.png and report.html. The rows constant, random and
+    prevalence say what knowing nothing scores.
     """
     from napari_prospector.core.head import load_head
     from napari_prospector.study.cohort import Cohort
 
+    if no_baselines and baseline:
+        raise click.UsageError("--no-baselines and --baseline contradict each other; leave out one.")
+    words = ("none",) if no_baselines else baseline or ("fast",)
     model = load_head(head)
     label = label_of(model, target)
     table = Cohort.read(cohort)
     check_place(out / "any")
     folder = tokens_folder(cohort, tokens)
-    needed = table if baselines else table.split("test")
+    needed = table.split("test") if set(words) == {"none"} else table
     complete_tokens(needed, folder, encoder_words(model, weights, device), quiet=as_json)
-    found = evaluate_cohort(model, table, folder, label, baselines=baselines, seed=seed, quiet=as_json)
+    asked = partial(evaluate_cohort, baselines=words, datum=datum, allow_seen=allow_seen, seed=seed, quiet=as_json)
+    found = asked(model, table, folder, label)
     files = found.write(out)
     files.append(write_cohort_report(out, model, table, folder, found, pictures=pictures, quiet=as_json))
     show_evaluation(found, files, as_json)
@@ -109,7 +132,9 @@ def evaluate_cohort(
     folder: Path,
     target: str | None = None,
     *,
-    baselines: bool = True,
+    baselines: Sequence[str] = ("fast",),
+    datum: str | None = None,
+    allow_seen: bool = False,
     seed: int = 0,
     quiet: bool = False,
 ) -> Evaluation:
@@ -118,7 +143,7 @@ def evaluate_cohort(
     Raises
     ------
     InvalidInputError
-        If no row of the target class has a truth.
+        If no row of the target class has a truth, or the head has learned from a test row.
     """
     from napari_prospector.study.cohort_graphs import CohortGraphs
     from napari_prospector.study.evaluate import evaluate as measure
@@ -134,46 +159,54 @@ def evaluate_cohort(
             f"{table.name} must name a truth for some test row of class {target!r}; it names none. "
             "Fill its column truth with PNG masks that cover their slides."
         )
+    seen = _seen(head, test, graphs, allow_seen, quiet)
     truths = cohort_truths(test, graphs.grids, target)
-    methods: dict[str, ProspectorHead | Method] = {"prospector": head}
-    if baselines and any(row.split == "train" for row in table):
-        methods |= _fitted_baselines(table.split("train"), folder, target)
-    elif baselines:
-        tell("No row is marked train, so baselines cannot be fitted without seeing the test.", quiet)
+    datum = datum or head.card_.get("datum", "slide")
+    rivals = _rivals(table, folder, target, baselines, datum, seed, quiet)
+    methods: dict[str, ProspectorHead | Method] = {"prospector": head, **rivals.methods}
+    known = partial(measure, truths=truths, groups=test.groups, names=test.names, seen=seen, fit_seconds=rivals.seconds)
     with stage_bars(quiet) as report:
-        return measure(methods, graphs, test.labels, truths, test.groups, test.names, target, seed=seed, report=report)
+        return known(methods, graphs, test.labels, target=target, seed=seed, report=report, datum=datum)
 
 
-def show_evaluation(found: Evaluation, files: list[Path], as_json: bool) -> None:
-    """Print the table of an evaluation, or one JSON object."""
-    if as_json:
-        text = next(path for path in files if path.name == "evaluation.json").read_text(encoding="utf-8")
-        click.echo(json.dumps({**json.loads(text), "files": [str(path) for path in files]}))
-        return
-    print_table(
-        ("method", "map", "AP [low, high]", "AUROC", "AUPRC", "pooled AP", "constant", "datum AUROC"),
-        [_table_row(row) for row in found.rows],
-        title=f"Finding {found.target}",
-    )
-    click.echo("constant: share of maps that say nothing; datum AUROC: of the probabilities of whole slides.")
-    click.echo(found.basis)
-    for path in files:
-        click.echo(f"  {path}")
+def _seen(head: ProspectorHead, test: Cohort, graphs: CohortGraphs, allow_seen: bool, quiet: bool) -> NDArray[np.bool_]:
+    """Return which slides (n_slides,) the head has learned from, they or their patients; refuse them unless allowed."""
+    from napari_prospector.study.held_out import seen_slides
+
+    learned = head.card_.get("slides")
+    if learned is None:
+        tell("The head does not say which slides it learned from: see to it that none of these is among them.", quiet)
+    seen = seen_slides(learned or (), graphs.contents, test.groups)
+    if seen.any() and not allow_seen:
+        names = ", ".join(name for name, is_seen in zip(test.names, seen.tolist(), strict=True) if is_seen)
+        raise InvalidInputError(
+            f"A head must be evaluated on slides of patients that it has not learned from; it has learned from"
+            f" {int(seen.sum())} of these {len(test)}: {names if len(names) < 200 else names[:199] + '…'}. Mark rows"
+            " train and test in column split and fit again, or pass --allow-seen, and do not report the figures."
+        )
+    return seen
 
 
-def _table_row(row: EvaluationRow) -> list[str]:
-    """Return the cells of one row: what fits a terminal; the rest is in the CSV."""
-    mean, place = row.localization.mean, row.localization
-    ap = mean["ap"]
-    bounds = "" if math.isnan(ap.low) else f" [{ap.low:.3f}, {ap.high:.3f}]"
-    numbers = (mean["auroc"].value, mean["auprc"].value, place.pooled["ap"].value)
-    share = "" if math.isnan(place.share_constant) else f"{place.share_constant:.0%}"
-    return [row.method, row.map, f"{ap.value:.3f}{bounds}", *map(_number, numbers), share, _number(row.datum_auroc)]
+def _rivals(
+    table: Cohort, folder: Path, target: str, words: Sequence[str], datum: str, seed: int, quiet: bool
+) -> Rivals:
+    """Fit the baselines asked for on the training rows, where there are some."""
+    from napari_prospector.study.cohort_graphs import CohortGraphs
+    from napari_prospector.study.comparison import Rivals, baseline_names, fit_rivals
+    from napari_prospector.study.patients import as_data
 
-
-def _number(value: float) -> str:
-    """Write a number; nothing for NaN."""
-    return "" if math.isnan(value) else f"{value:.3f}"
+    names, missing = baseline_names(words)
+    if missing:
+        tell(f"Not compared with {', '.join(missing)}: packages of the extras are not installed.", quiet)
+    if names and not any(row.split == "train" for row in table):
+        tell("No row is marked train, so baselines cannot be fitted without seeing the test.", quiet)
+        return Rivals()
+    if not names:
+        return Rivals()
+    train = table.split("train")
+    learned = as_data(CohortGraphs.of_cohort(train, folder), train.labels, train.groups, datum)
+    with stage_bars(quiet) as report:
+        return fit_rivals(names, learned, target, seed, report)
 
 
 def write_cohort_report(
@@ -222,17 +255,3 @@ def write_cohort_report(
         steps=steps,
         commands=commands,
     )
-
-
-def _fitted_baselines(train: Cohort, folder: Path, target: str) -> dict[str, Method]:
-    """Fit mean-pooled logistic regressions, plain and averaged over neighbours, on training rows."""
-    from napari_prospector.study.baselines import MeanPooledLogistic
-    from napari_prospector.study.cohort_graphs import CohortGraphs
-
-    graphs = CohortGraphs.of_cohort(train, folder)
-    methods: dict[str, Method] = {}
-    for hops in (0, 1):
-        baseline = MeanPooledLogistic(target, hops=hops)
-        baseline.fit(graphs, train.labels, train.groups)
-        methods[baseline.name] = baseline
-    return methods

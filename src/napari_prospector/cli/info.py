@@ -29,6 +29,12 @@ _SLIDE_SUFFIXES = (
 _TOKEN_TABLE = ["row", "col", "row0_px", "col0_px"]
 _EVALUATION_TABLE = ["method", "map", "ap"]
 _DATA_TABLE = ["name", "label", "n_tokens", "counted"]
+_OTHER_TABLES = {
+    "row,other": "differences between methods",
+    "by,stratum": "average precision by kind of region",
+    "datum,label": "probabilities of data",
+    "method,lowest": "calibration in bins",
+}
 
 
 @click.command(
@@ -144,6 +150,8 @@ def _table(file: Path) -> Description:
         return {"kind": "evaluation table", "n_rows": n_rows}, [f"Evaluation: {n_rows} rows, one per method and map"]
     if header[:4] == _DATA_TABLE:
         return {"kind": "evaluation of data", "n_data": n_rows}, [f"Evaluation: {n_rows} data, one per row"]
+    if (what := _OTHER_TABLES.get(",".join(header[:2]))) is not None:
+        return {"kind": f"evaluation, {what}", "n_rows": n_rows}, [f"Evaluation: {what}, {n_rows} rows"]
     return _cohort(file)
 
 

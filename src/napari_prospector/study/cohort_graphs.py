@@ -10,6 +10,7 @@ from typing import Any, Self, overload
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.errors import InvalidInputError, MismatchError, MissingFileError
 from napari_prospector.study.cohort import Cohort
+from napari_prospector.study.held_out import slide_marks
 from napari_prospector.study.mixtures import describe_mixtures
 from napari_prospector.tokens.store import TokenGrid
 
@@ -132,13 +133,23 @@ class CohortGraphs(Sequence[TokenGraph]):
             self.card.get("stain_normalize"),
         )
 
-    def head_card(self, cohort: Cohort) -> dict[str, Any]:
-        """Return what a head that is fitted on these graphs should remember; for `ProspectorHead.save`."""
+    def head_card(self, cohort: Cohort, datum: str = "slide") -> dict[str, Any]:
+        """Return what a head that is fitted on these graphs should remember; for `ProspectorHead.save`.
+
+        Parameters
+        ----------
+        cohort
+            The rows that it was fitted on.
+        datum
+            "slide", or "group" where the slides of a patient were one datum.
+        """
         return {
             # as the encoder was asked for; grids differ from it by less than a level-0 pixel
             "encoder": {**self.card, "tile_px": self.tile_px},
             "cohort_fingerprint": cohort.fingerprint(self.contents),
             "n_data": len(self),
+            "datum": datum,
+            "slides": sorted(slide_marks(self.contents)),
         }
 
 

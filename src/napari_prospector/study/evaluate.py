@@ -1,222 +1,40 @@
 """How well methods find the regions of a class in data that they have not seen.
 
 Only data of the target class with a known truth count for localization; the rows *constant*, *random* and
-*prevalence* always come along (`napari_prospector.core.metrics`).
+*prevalence* always come along (`napari_prospector.core.metrics`). Probabilities of whole data are judged beside.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-import os
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_prospector.core.classkernels import MAPS
 from napari_prospector.core.crossfit import Report
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.core.metrics import (
-    AREAS,
     REFERENCE_ROWS,
-    Interval,
     Localization,
-    LocalizationRow,
     RegionStatistics,
-    auroc,
     localization,
     region_statistics,
 )
 from napari_prospector.core.regions import known_truth
+from napari_prospector.core.reliability import Reliability, reliability
 from napari_prospector.errors import InvalidInputError, MismatchError
 from napari_prospector.study.baselines import Method
-from napari_prospector.tokens.pyramid import atomic_path
+from napari_prospector.study.evaluation import DatumProbabilities, Evaluation, EvaluationRow
+from napari_prospector.study.head_maps import HeadMap, best_map_of, maps_of
+from napari_prospector.study.patients import LabelledGraphs, PatientGraphs, as_data
+from napari_prospector.study.strata import strata
 
 __all__ = ["Evaluation", "EvaluationRow", "HeadMap", "evaluate"]
-
-_FEW_GROUPS = 10
-
-
-@dataclass(frozen=True)
-class HeadMap:
-    """One map of a fitted head, as a `Method`.
-
-    Parameters
-    ----------
-    head
-        Fitted.
-    map
-        "evidence" or "decision".
-    target
-        The class to find; None: the head's own.
-    name
-        What a table calls the head.
-    """
-
-    head: ProspectorHead
-    map: str = "evidence"
-    target: Hashable | None = None
-    name: str = "prospector"
-
-    def fit(
-        self, graphs: Sequence[TokenGraph], labels: Sequence[Hashable], groups: Sequence[Hashable] | None = None
-    ) -> Self:
-        """Fit the head anew."""
-        self.head.fit(graphs, np.asarray(labels), groups)
-        return self
-
-    def prospect(self, graph: TokenGraph) -> NDArray[np.float64]:
-        """Return the map, (n_tokens,)."""
-        return self.head.prospect(graph, map=self.map, target=self.target)
-
-    def target_probability(self, graphs: Sequence[TokenGraph]) -> NDArray[np.float64]:
-        """Return the head's probability of the class for each datum, (n_data,)."""
-        target = self.head.target_ if self.target is None else self.target
-        column = self.head.classes_.tolist().index(target)
-        return np.asarray(self.head.predict_proba(graphs)[:, column])
-
-    @property
-    def n_parameters(self) -> int:
-        """Weights of the kernel of one class and numbers of the centres."""
-        kernel = self.head.kernels_.evidence.shape[1]
-        return int(kernel + self.head.quantizer_.n_concepts_ * self.head.quantizer_.mean_.size)
-
-
-@dataclass(frozen=True)
-class EvaluationRow:
-    """One method and map, or one of the rows to compare with.
-
-    Attributes
-    ----------
-    method, map
-        As in the table; `map` is "" for the rows *constant*, *random*, *prevalence*.
-    localization
-        Its measures.
-    difference
-        Mean AP of the first row minus this row's, with its paired interval.
-    datum_auroc, brier
-        Of the probabilities of whole data; NaN if the method gives none.
-    n_parameters
-        Learned numbers; None for the rows to compare with.
-    seconds
-        Time that all maps took.
-    """
-
-    method: str
-    map: str
-    localization: LocalizationRow
-    difference: Interval
-    datum_auroc: float = math.nan
-    brier: float = math.nan
-    n_parameters: int | None = None
-    seconds: float = math.nan
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found.
-
-    Attributes
-    ----------
-    target
-        The class to find.
-    rows
-        Methods and maps in the order given, then *constant*, *random*, *prevalence*.
-    localization
-        The measures of every datum.
-    names, labels
-        Of the data.
-    regions
-        Truth of each datum as regions; None where it is not known.
-    level
-        Of the intervals.
-    """
-
-    target: str
-    rows: tuple[EvaluationRow, ...]
-    localization: Localization
-    names: tuple[str, ...]
-    labels: tuple[str, ...]
-    regions: tuple[RegionStatistics | None, ...]
-    level: float
-
-    @property
-    def basis(self) -> str:
-        """Say in a sentence what the figures rest on."""
-        found = self.localization
-        few = " So few groups make the intervals too narrow." if found.n_groups < _FEW_GROUPS else ""
-        return (
-            f"Means over {found.n_counted} data of {self.target!r} with a known region, from {found.n_groups} groups,"
-            f" out of {len(self.names)} data; {self.level:.0%} bootstrap intervals over groups.{few}"
-        )
-
-    def summary(self) -> list[dict[str, str]]:
-        """Return the table to show: a dict of column → text per row, AP first."""
-        return [_summary(row) for row in self.rows]
-
-    def table(self) -> list[dict[str, Any]]:
-        """Return all figures: a dict of column → value per row. Bounds are in columns ``…_low`` and ``…_high``."""
-        return [_figures(row) for row in self.rows]
-
-    def data_table(self) -> list[dict[str, Any]]:
-        """Return one dict per datum: its regions, and AP, AUROC and AUPRC of every row."""
-        return [self._datum(i) for i in range(len(self.names))]
-
-    def _datum(self, i: int) -> dict[str, Any]:
-        """Return the figures of datum i."""
-        regions = self.regions[i]
-        figures: dict[str, Any] = {
-            "name": self.names[i],
-            "label": self.labels[i],
-            "n_tokens": int(self.localization.n_tokens[i]),
-            "counted": bool(self.localization.counted[i]),
-        }
-        figures |= regions._asdict() if regions else dict.fromkeys(RegionStatistics._fields, math.nan)
-        for key in self.localization.rows:
-            for area in AREAS:
-                figures[f"{key}: {area}"] = float(self.localization.column(key, area)[i])
-        return figures
-
-    def write(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write ``evaluation.csv``, ``evaluation_data.csv`` (one row per datum) and ``evaluation.json``.
-
-        Returns
-        -------
-        list of Path
-            What was written; each file appears whole or not at all.
-
-        Raises
-        ------
-        StorageError
-            A file cannot be written.
-        """
-        whole = {
-            "target": self.target,
-            "basis": self.basis,
-            "n_data": len(self.names),
-            "n_counted": self.localization.n_counted,
-            "n_groups": self.localization.n_groups,
-            "level": self.level,
-            "rows": self.table(),
-            "data": self.data_table(),
-        }
-        texts = {
-            "evaluation.csv": _csv(self.table()),
-            "evaluation_data.csv": _csv(self.data_table()),
-            "evaluation.json": json.dumps(_without_nan(whole), indent=1, ensure_ascii=False) + "\n",
-        }
-        for name, text in texts.items():
-            with atomic_path(Path(folder) / name) as partial:
-                partial.write_text(text, encoding="utf-8")
-        return [Path(folder) / name for name in texts]
 
 
 def evaluate(
@@ -231,6 +49,10 @@ def evaluate(
     seed: int = 0,
     level: float = 0.95,
     report: Report | None = None,
+    *,
+    datum: str = "slide",
+    seen: ArrayLike | None = None,
+    fit_seconds: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """Measure fitted methods on data that they have not seen.
 
@@ -239,22 +61,29 @@ def evaluate(
     methods
         Heads, of which every map becomes a row, and other methods; by name, or under their own names.
     graphs
-        The data; each is loaded once for all maps and once for each method's probabilities.
+        The slides; each is loaded once for all maps and once for each method's probabilities.
     labels
-        Class of each datum.
+        Class of each slide.
     truths
-        (n_tokens,) for each datum: 1 or True positive, 0 or False negative, -1 unknown; None: unknown. In a datum of
+        (n_tokens,) for each slide: 1 or True positive, 0 or False negative, -1 unknown; None: unknown. In a slide of
         another class than the target nothing is positive, whatever its truth says.
     groups
-        Patient of each datum: what intervals are drawn over. None: the data.
+        Patient of each slide: what intervals are drawn over. None: the slides.
     names
-        What to call the data.
+        What to call the slides.
     target
         The class to find. None: that of the first head.
     n_boot, seed, level
         As in `localization`.
     report
         Told (stage, done, total).
+    datum
+        What probabilities are judged over: "slide", or "group": the slides of a patient as one. Maps are always of
+        slides.
+    seen
+        Shape (n_slides,), which slides, or other slides of their patients, a method has learned from. None: none.
+    fit_seconds
+        How long methods took to learn, by name, where it is known.
 
     Returns
     -------
@@ -263,41 +92,35 @@ def evaluate(
     Raises
     ------
     InvalidInputError
-        No method, two of one name, or no target.
+        No method, two of one name, no target, or no groups where they are to be the data.
     MismatchError
         Lengths differ.
     """
-    _check_lengths(len(graphs), labels=labels, truths=truths, groups=groups, names=names)
+    marked = [False] * len(graphs) if seen is None else np.asarray(seen, dtype=bool).tolist()
+    _check_lengths(len(graphs), labels=labels, truths=truths, groups=groups, names=names, seen=marked)
     named = _by_name(methods)
     wanted = _target(named, labels, target)
     lines = _lines(named, wanted)
-    is_target = np.array([label == wanted for label in labels], dtype=bool)
-    marks = [_truth_of(truth, hit) for truth, hit in zip(truths, is_target.tolist(), strict=True)]
+    called = tuple(names) if names is not None else tuple(f"datum {i}" for i in range(len(graphs)))
+    judged, judged_names = _data(graphs, labels, groups, called, datum)
+    marks = [_truth_of(truth, label == wanted) for truth, label in zip(truths, labels, strict=True)]
     drawn = _draw(lines, graphs, marks, report)
     found = localization(drawn.maps, marks, groups, n_boot=n_boot, seed=seed, level=level)
-    of_data = {key: _of_data(method, wanted, graphs, is_target) for key, method in named.items()}
-    first = next(iter(lines))
-    rows = [
-        EvaluationRow(
-            line.name,
-            line.method.map,
-            found.rows[key],
-            found.difference(first, key),
-            *of_data[line.name],
-            line.method.n_parameters,
-            drawn.seconds[key],
-        )
-        for key, line in lines.items()
-    ]
-    rows += [EvaluationRow(name, "", found.rows[name], found.difference(first, name)) for name in REFERENCE_ROWS]
+    said = {name: column for name, method in named.items() if (column := _said(method, wanted, judged)) is not None}
+    worth = _worth(said, judged, wanted, n_boot, seed, level)
+    learned = fit_seconds or {}
+    rows = [_row(key, line, found, worth, learned, drawn.seconds[key]) for key, line in lines.items()]
     return Evaluation(
         target=str(wanted),
-        rows=tuple(rows),
+        rows=(*rows, *(_reference_row(name, found, worth) for name in REFERENCE_ROWS)),
         localization=found,
-        names=tuple(names) if names is not None else tuple(f"datum {i}" for i in range(len(graphs))),
+        names=called,
         labels=tuple(map(str, labels)),
         regions=tuple(drawn.regions),
         level=level,
+        strata=strata(found, drawn.regions),
+        probabilities=DatumProbabilities(datum, judged_names, tuple(map(str, judged.labels)), said),
+        seen=np.array(marked, dtype=bool),
     )
 
 
@@ -307,11 +130,12 @@ class _Line:
 
     name: str
     method: Method
+    is_best: bool = False
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Maps and the seconds they took by key, regions by datum."""
+    """Maps and the seconds they took by key, regions by slide."""
 
     maps: dict[str, list[NDArray[np.float64]]]
     seconds: dict[str, float]
@@ -360,15 +184,32 @@ def _lines(named: Mapping[str, ProspectorHead | Method], target: Hashable) -> di
     """Return one line for every method and every map of a head, by the key of its row."""
     lines: dict[str, _Line] = {}
     for name, method in named.items():
-        if isinstance(method, ProspectorHead):
-            lines |= {f"{name}, {map_name}": _Line(name, HeadMap(method, map_name, target)) for map_name in MAPS}
-        else:
+        if not isinstance(method, ProspectorHead):
             lines[name] = _Line(name, method)
+            continue
+        for map_name in maps_of(method):
+            is_best = map_name == best_map_of(method)
+            lines[f"{name}, {map_name}"] = _Line(name, HeadMap(method, map_name, target), is_best)
     return lines
 
 
+def _data(
+    graphs: Sequence[TokenGraph],
+    labels: Sequence[Hashable],
+    groups: Sequence[Hashable] | None,
+    names: tuple[str, ...],
+    datum: str,
+) -> tuple[LabelledGraphs, tuple[str, ...]]:
+    """Return what probabilities are judged over, and its names: those of slides, for patients are named nowhere."""
+    judged = as_data(graphs, labels, groups, datum)
+    if not isinstance(judged.graphs, PatientGraphs):
+        return judged, names
+    of_patients = [[names[place] for place in places] for places in judged.graphs.members]
+    return judged, tuple(first + (f" and {len(rest)} more" if rest else "") for first, *rest in of_patients)
+
+
 def _truth_of(truth: ArrayLike | None, is_target: bool) -> NDArray[np.int8] | None:
-    """Return the truth of one datum; outside the target class nothing is positive."""
+    """Return the truth of one slide; outside the target class nothing is positive."""
     if truth is None:
         return None
     marks = known_truth(truth)
@@ -381,7 +222,7 @@ def _draw(
     truths: Sequence[NDArray[np.int8] | None],
     report: Report | None,
 ) -> _Drawn:
-    """Draw the maps of all methods, loading every datum once."""
+    """Draw the maps of all methods, loading every slide once."""
     drawn = _Drawn({key: [] for key in lines}, dict.fromkeys(lines, 0.0), [])
     for i, truth in enumerate(truths):
         graph = graphs[i]
@@ -395,81 +236,53 @@ def _draw(
     return drawn
 
 
-def _of_data(
-    method: ProspectorHead | Method, target: Hashable, graphs: Sequence[TokenGraph], is_target: NDArray[np.bool_]
-) -> tuple[float, float]:
-    """Return AUROC and Brier score of the probabilities of whole data; NaN where there are none."""
+def _said(method: ProspectorHead | Method, target: Hashable, judged: LabelledGraphs) -> NDArray[np.float64] | None:
+    """Return the probabilities of whole data, (n_data,); None where the method gives none."""
     asked = HeadMap(method, target=target) if isinstance(method, ProspectorHead) else method
-    probability = asked.target_probability(graphs)
-    if probability is None:
-        return math.nan, math.nan
-    return auroc(probability, is_target), float(np.mean((probability - is_target) ** 2))
+    return asked.target_probability(judged.graphs)
 
 
-def _figures(row: EvaluationRow) -> dict[str, Any]:
-    """Return every figure of a row as column → value."""
-    figures: dict[str, Any] = {"method": row.method, "map": row.map}
-    blocks = (("", row.localization.mean), ("pooled_", row.localization.pooled), ("all_", row.localization.pooled_all))
-    for prefix, intervals in blocks:
-        for measure, interval in intervals.items():
-            figures |= {
-                f"{prefix}{measure}": interval.value,
-                f"{prefix}{measure}_low": interval.low,
-                f"{prefix}{measure}_high": interval.high,
-            }
-    figures |= {f"first_minus_this_ap{end}": v for end, v in zip(("", "_low", "_high"), row.difference, strict=True)}
-    return figures | {
-        "share_constant": row.localization.share_constant,
-        "datum_auroc": row.datum_auroc,
-        "brier": row.brier,
-        "n_parameters": row.n_parameters,
-        "seconds": row.seconds,
-    }
-
-
-def _summary(row: EvaluationRow) -> dict[str, str]:
-    """Return what is shown of a row as column → text."""
-    mean, place = row.localization.mean, row.localization
+def _worth(
+    said: Mapping[str, NDArray[np.float64]],
+    judged: LabelledGraphs,
+    target: Hashable,
+    n_boot: int,
+    seed: int,
+    level: float,
+) -> dict[str, Reliability]:
+    """Judge the probabilities of every method, and those of the row that knows only how frequent the class is."""
+    is_target = np.array([label == target for label in judged.labels], dtype=bool)
+    columns = {**said, "prevalence": np.full(is_target.size, is_target.mean())}
     return {
-        "method": row.method,
-        "map": row.map,
-        "AP": _text(mean["ap"]),
-        "AUROC": _text(mean["auroc"]),
-        "AUPRC (trapezoid)": _text(mean["auprc"]),
-        "Dice at half range": _text(mean["dice@0.5"]),
-        "pooled AP": _text(place.pooled["ap"]),
-        "constant maps": "" if math.isnan(place.share_constant) else f"{place.share_constant:.0%}",
-        "datum AUROC": _number(row.datum_auroc),
-        "Brier": _number(row.brier),
+        name: reliability(column, is_target, judged.groups, n_boot=n_boot, seed=seed, level=level)
+        for name, column in columns.items()
     }
 
 
-def _text(interval: Interval) -> str:
-    """Write a value with its interval; nothing where there is none."""
-    if math.isnan(interval.low):
-        return _number(interval.value)
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+def _row(
+    key: str,
+    line: _Line,
+    found: Localization,
+    worth: Mapping[str, Reliability],
+    fit_seconds: Mapping[str, float],
+    map_seconds: float,
+) -> EvaluationRow:
+    """Return the row of a method or of one map of a head."""
+    return EvaluationRow(
+        key=key,
+        method=line.name,
+        map=line.method.map,
+        localization=found.rows[key],
+        difference=found.difference(next(iter(found.rows)), key),
+        reliability=worth.get(line.name),
+        is_best=line.is_best,
+        n_parameters=line.method.n_parameters,
+        fit_seconds=fit_seconds.get(line.name, math.nan),
+        map_seconds=map_seconds,
+    )
 
 
-def _number(value: float) -> str:
-    """Write a number; nothing for NaN."""
-    return "" if math.isnan(value) else f"{value:.3f}"
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write rows of one set of columns as CSV; NaN and None become empty cells."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0])
-    for row in rows:
-        writer.writerow("" if _without_nan(value) is None else value for value in row.values())
-    return text.getvalue()
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace NaN by None, which JSON has."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _reference_row(name: str, found: Localization, worth: Mapping[str, Reliability]) -> EvaluationRow:
+    """Return the row *constant*, *random* or *prevalence*."""
+    difference = found.difference(next(iter(found.rows)), name)
+    return EvaluationRow(name, name, "", found.rows[name], difference, worth.get(name))

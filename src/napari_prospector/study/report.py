@@ -99,7 +99,9 @@ def write_report(
         commands=list(commands),
         evaluation=evaluation,
         columns=list(evaluation.summary()[0]) if evaluation else [],
-        summary=_summary(evaluation),
+        summary=_marked(evaluation.summary()) if evaluation else [],
+        strata=_marked(evaluation.strata_summary()) if evaluation else [],
+        said=_marked(evaluation.probability_summary()) if evaluation else [],
         chart=_chart(evaluation),
         pictures=[{"source": _source(p.path, page, embed_images), "caption": p.caption} for p in pictures],
         cohort=_cohort(cohort, evaluation),
@@ -146,13 +148,14 @@ def _headline(evaluation: Evaluation | None) -> list[dict[str, str]]:
     return figures
 
 
-def _summary(evaluation: Evaluation | None) -> list[dict[str, Any]]:
-    """Return the rows of the table; those to compare with are marked."""
-    if evaluation is None:
-        return []
-    n_methods = len(evaluation.rows) - len(REFERENCE_ROWS)
-    kinds = [""] * n_methods + ["reference first"] + ["reference"] * (len(REFERENCE_ROWS) - 1)
-    return [{"kind": kind, "cells": cells} for kind, cells in zip(kinds, evaluation.summary(), strict=True)]
+def _marked(table: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return the rows of a table with their kind: those to compare with are set apart."""
+    rows: list[dict[str, Any]] = []
+    for cells in table:
+        is_reference = cells["method"] in REFERENCE_ROWS
+        is_first = is_reference and (not rows or rows[-1]["kind"] == "")
+        rows.append({"kind": "reference first" if is_first else "reference" if is_reference else "", "cells": cells})
+    return rows
 
 
 def _chart(evaluation: Evaluation | None) -> dict[str, Any]:
@@ -168,7 +171,7 @@ def _chart(evaluation: Evaluation | None) -> dict[str, Any]:
     for number, row in enumerate(evaluation.rows):
         is_reference = number >= len(evaluation.rows) - len(REFERENCE_ROWS)
         value, low, high = (place(bound) for bound in row.localization.mean["ap"])
-        name = f"{row.method}, {row.map}" if row.map else row.method
+        name = (f"{row.method}, {row.map}" if row.map else row.method) + (" *" if row.is_best else "")
         color = "#9aa4ad" if is_reference else "#dd6a1f" if number == 0 else "#2f7fbf"
         places = {"y": 20 + number * _CHART_ROW, "value": value, "low": low, "high": high}
         rows.append({"text": _short(name), "is_reference": is_reference, "color": color, **places})

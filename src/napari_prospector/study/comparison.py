@@ -1,0 +1,91 @@
+"""Fit the methods that a head is compared with, and keep the time that each took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from napari_prospector.core.metrics import REFERENCE_ROWS
+from napari_prospector.study.baselines import BASELINES, FAST, Method, fit_baselines
+from napari_prospector.study.patients import LabelledGraphs
+
+__all__ = ["Rivals", "baseline_names", "fit_rivals"]
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Fitted methods and the seconds that fitting took, by name; what shares a model is counted where it was fitted."""
+
+    methods: dict[str, Method] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def baseline_names(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Turn what a user asks for into names of baselines.
+
+    Parameters
+    ----------
+    words
+        Names of `BASELINES`, or "fast", "all", "none".
+
+    Returns
+    -------
+    tuple of tuple of str
+        What to fit, each once; and what "all" would hold but for packages that are not installed. *constant* and
+        *random* are in neither: every table has rows of that name.
+    """
+    wanted: list[str] = []
+    missing: list[str] = []
+    for word in words:
+        if word == "all":
+            lacking = [name for name, baseline in BASELINES.items() if not all(map(find_spec, baseline.needs))]
+            missing += lacking
+            wanted += [name for name in BASELINES if name not in lacking]
+        elif word != "none":
+            wanted += FAST if word == "fast" else [word]
+    return tuple(dict.fromkeys(name for name in wanted if name not in REFERENCE_ROWS)), tuple(dict.fromkeys(missing))
+
+
+def fit_rivals(
+    names: Sequence[str],
+    learned: LabelledGraphs,
+    target: Hashable,
+    seed: int = 0,
+    report: Callable[[str, int, int], None] | None = None,
+) -> Rivals:
+    """Fit baselines on training data.
+
+    Parameters
+    ----------
+    names
+        Of `BASELINES`.
+    learned
+        Training data.
+    target
+        The class to find.
+    seed
+        Of all of them.
+    report
+        Told (stage, done, total) after each.
+
+    Raises
+    ------
+    UnknownNameError
+        A name is not in `BASELINES`.
+    MissingExtraError
+        A baseline needs a package that is not installed.
+    """
+    seconds: dict[str, float] = {}
+    ordered, start = list(dict.fromkeys(names)), time.perf_counter()
+
+    def stop_watch(stage: str, done: int, total: int) -> None:
+        nonlocal start
+        seconds[ordered[done - 1]] = time.perf_counter() - start
+        if report is not None:
+            report(stage, done, total)
+        start = time.perf_counter()
+
+    fitted = fit_baselines(ordered, *learned, target=target, random_state=seed, report=stop_watch)
+    return Rivals(fitted, seconds)
