@@ -91,6 +91,16 @@ def test_the_built_in_encoder_is_loaded_by_its_card(job: ProspectJob) -> None:
     assert result.target == "1"
 
 
+def test_tiles_are_normalized_where_those_of_the_head_were(job: ProspectJob) -> None:
+    finish(prospect(job))
+    job.head.card_["encoder"]["stain_normalize"] = "macenko"
+    with pytest.raises(MismatchError, match="fitted on tiles with stain_normalize='macenko'"):
+        finish(prospect(job))
+    anew = replace(job, tokens=job.tokens.with_name("normalized.tokens.zarr"))
+    finish(prospect(anew))
+    assert TokenGrid.open(anew.tokens).card["stain_normalize"] == "macenko"
+
+
 def test_a_finished_grid_is_used_as_it_is(job: ProspectJob, monkeypatch: pytest.MonkeyPatch) -> None:
     _, first = finish(prospect(job))
     monkeypatch.setattr(job_module, "_load_encoder", lambda *_: pytest.fail("the encoder was loaded"))

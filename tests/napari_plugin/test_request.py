@@ -94,6 +94,8 @@ def test_tokens_lie_beside_the_slide_and_name_their_encoder(tmp_path: Path) -> N
         default_tokens_path(slide, {"name": "hf-hub:org/model"}) == tmp_path / "case7.svs.hf-hub-org-model.tokens.zarr"
     )
     assert default_tokens_path(slide, {}) == tmp_path / "case7.svs.tokens.zarr"
+    normalized = {"name": "uni", "stain_normalize": "macenko"}
+    assert default_tokens_path(slide, normalized).name == "case7.svs.uni.macenko.tokens.zarr"
 
 
 def test_tokens_of_a_slide_in_a_locked_folder_go_to_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,11 +123,7 @@ def fit(
     folder = tokens_folder(cohort, tokens)
     complete_tokens(table, folder, options, quiet=as_json)
     graphs = CohortGraphs.of_cohort(table, folder)
-    if _is_given(context, "encoder") and graphs.card["name"] != options["encoder"]:
-        raise MismatchError(
-            f"--encoder says {options['encoder']!r}; the token grids in {folder} hold {graphs.card['name']!r}. "
-            "Name another folder with --tokens, or leave --encoder out."
-        )
+    _check_tokens(context, graphs, folder)
     with stage_bars(as_json) as report, warnings.catch_warnings():
         warnings.simplefilter("ignore", ProspectorWarning)  # they are among the head's notes, told below
         fitted = _fitted(graphs, table, _head_settings(options), select, report)
@@ -192,6 +188,18 @@ def _check_request(context: click.Context, out: Path, select: bool) -> None:
 def _is_given(context: click.Context, name: str) -> bool:
     """Tell whether an option was written on the command line."""
     return context.get_parameter_source(name) not in (None, click.core.ParameterSource.DEFAULT)
+
+
+def _check_tokens(context: click.Context, graphs: CohortGraphs, folder: Path) -> None:
+    """Refuse options of the encoder that the token grids were not made with."""
+    for option, entry in (("encoder", "name"), ("stain_normalize", "stain_normalize")):
+        wanted, found = context.params[option], graphs.card.get(entry)
+        if _is_given(context, option) and found != wanted:
+            word = "--" + option.replace("_", "-")
+            raise MismatchError(
+                f"{word} says {wanted!r}; the token grids in {folder} hold {found!r}. "
+                f"Name another folder with --tokens, or leave {word} out."
+            )
 
 
 def tokens_folder(table: Path, folder: Path | None) -> Path:
