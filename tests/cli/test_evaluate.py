@@ -192,3 +192,19 @@ def test_baselines_are_chosen_by_name(study: Study, prospect_json: Any, prospect
     code, _, err = prospect("evaluate", study.head, study.table, "-o", tmp_path, "--no-baselines", *words[:2])
     assert code == 2
     assert "contradict each other" in err
+
+
+def test_the_ceiling_says_that_it_was_taught_by_regions(
+    study: Study, prospect: Any, prospect_json: Any, tmp_path: Path
+) -> None:
+    code, found = prospect_json("evaluate", study.head, study.table, "-o", tmp_path, "--ceiling", *WORDS)
+    assert code == 0
+    plain, averaged = (row for row in found["rows"] if row["method"].startswith("ceiling, taught by regions"))
+    assert (plain["map"], averaged["method"]) == ("logit", "ceiling, taught by regions, averaged")
+    assert plain["ap"] == 1
+    assert plain["fit_seconds"] > 0
+    assert plain["datum_auroc"] is None
+    code, out, _ = prospect("evaluate", study.head, study.table, "-o", tmp_path, "--ceiling", "--pictures", "0")
+    assert code == 0
+    assert max(map(len, out.partition("Means over")[0].splitlines())) <= 100
+    assert "…" not in out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_prospector.study.comparison import Rivals
     from napari_prospector.study.evaluation import Evaluation
 
-__all__ = ["evaluate", "evaluate_cohort", "show_evaluation", "write_cohort_report"]
+__all__ = ["Comparison", "evaluate", "evaluate_cohort", "show_evaluation", "write_cohort_report"]
 
 
 @click.command(
@@ -66,6 +66,11 @@ __all__ = ["evaluate", "evaluate_cohort", "show_evaluation", "write_cohort_repor
 )
 @click.option("--no-baselines", is_flag=True, help="The same as --baseline none.")
 @click.option(
+    "--ceiling",
+    is_flag=True,
+    help="Add what a classifier of tokens reaches that is taught by the truths of the rows marked train.",
+)
+@click.option(
     "--datum",
     type=click.Choice(["slide", "group"]),
     help="Judge labels over slides, or over groups (patients), the slides of each as one; default: as the head was "
@@ -91,6 +96,7 @@ def evaluate(
     target: str | None,
     baseline: tuple[str, ...],
     no_baselines: bool,
+    ceiling: bool,
     datum: str | None,
     allow_seen: bool,
     pictures: int,
@@ -117,13 +123,21 @@ def evaluate(
     table = Cohort.read(cohort)
     check_place(out / "any")
     folder = tokens_folder(cohort, tokens)
-    needed = table.split("test") if set(words) == {"none"} else table
+    needed = table.split("test") if set(words) == {"none"} and not ceiling else table
     complete_tokens(needed, folder, encoder_words(model, weights, device), quiet=as_json)
-    asked = partial(evaluate_cohort, baselines=words, datum=datum, allow_seen=allow_seen, seed=seed, quiet=as_json)
-    found = asked(model, table, folder, label)
+    compared, asked = Comparison(words, ceiling), {"allow_seen": allow_seen, "quiet": as_json}
+    found = evaluate_cohort(model, table, folder, label, compared, datum=datum, seed=seed, **asked)
     files = found.write(out)
     files.append(write_cohort_report(out, model, table, folder, found, pictures=pictures, quiet=as_json))
     show_evaluation(found, files, as_json)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a head is compared with: baselines by name, or fast, all, none; and the ceiling or not."""
+
+    baselines: Sequence[str] = ("fast",)
+    ceiling: bool = False
 
 
 def evaluate_cohort(
@@ -131,8 +145,8 @@ def evaluate_cohort(
     table: Cohort,
     folder: Path,
     target: str | None = None,
+    compared: Comparison = Comparison(),
     *,
-    baselines: Sequence[str] = ("fast",),
     datum: str | None = None,
     allow_seen: bool = False,
     seed: int = 0,
@@ -160,13 +174,25 @@ def evaluate_cohort(
             "Fill its column truth with PNG masks that cover their slides."
         )
     seen = _seen(head, test, graphs, allow_seen, quiet)
-    truths = cohort_truths(test, graphs.grids, target)
     datum = datum or head.card_.get("datum", "slide")
-    rivals = _rivals(table, folder, target, baselines, datum, seed, quiet)
+    rivals = _rivals(table, folder, target, compared, datum, seed, quiet)
     methods: dict[str, ProspectorHead | Method] = {"prospector": head, **rivals.methods}
-    known = partial(measure, truths=truths, groups=test.groups, names=test.names, seen=seen, fit_seconds=rivals.seconds)
     with stage_bars(quiet) as report:
-        return known(methods, graphs, test.labels, target=target, seed=seed, report=report, datum=datum)
+        return measure(
+            methods,
+            graphs,
+            test.labels,
+            cohort_truths(test, graphs.grids, target),
+            test.groups,
+            test.names,
+            target,
+            seed=seed,
+            report=report,
+            datum=datum,
+            seen=seen,
+            fit_seconds=rivals.seconds,
+            remarks=graphs.mixtures(test.labels, None, test.groups),
+        )
 
 
 def _seen(head: ProspectorHead, test: Cohort, graphs: CohortGraphs, allow_seen: bool, quiet: bool) -> NDArray[np.bool_]:
@@ -188,25 +214,33 @@ def _seen(head: ProspectorHead, test: Cohort, graphs: CohortGraphs, allow_seen: 
 
 
 def _rivals(
-    table: Cohort, folder: Path, target: str, words: Sequence[str], datum: str, seed: int, quiet: bool
+    table: Cohort, folder: Path, target: str, compared: Comparison, datum: str, seed: int, quiet: bool
 ) -> Rivals:
-    """Fit the baselines asked for on the training rows, where there are some."""
+    """Fit what is asked for on the training rows, where there are some."""
     from napari_prospector.study.cohort_graphs import CohortGraphs
-    from napari_prospector.study.comparison import Rivals, baseline_names, fit_rivals
+    from napari_prospector.study.comparison import Rivals, baseline_names, fit_ceiling, fit_rivals
     from napari_prospector.study.patients import as_data
+    from napari_prospector.study.truths import cohort_truths
 
-    names, missing = baseline_names(words)
+    names, missing = baseline_names(compared.baselines)
     if missing:
         tell(f"Not compared with {', '.join(missing)}: packages of the extras are not installed.", quiet)
-    if names and not any(row.split == "train" for row in table):
-        tell("No row is marked train, so baselines cannot be fitted without seeing the test.", quiet)
-        return Rivals()
-    if not names:
-        return Rivals()
+    fitted = Rivals()
+    if not names and not compared.ceiling:
+        return fitted
+    if not any(row.split == "train" for row in table):
+        tell("No row is marked train, so nothing to compare with can be fitted without seeing the test.", quiet)
+        return fitted
     train = table.split("train")
-    learned = as_data(CohortGraphs.of_cohort(train, folder), train.labels, train.groups, datum)
-    with stage_bars(quiet) as report:
-        return fit_rivals(names, learned, target, seed, report)
+    slides = CohortGraphs.of_cohort(train, folder)
+    if names:
+        learned = as_data(slides, train.labels, train.groups, datum)
+        with stage_bars(quiet) as report:
+            fitted |= fit_rivals(names, learned, target, seed, report)
+    if compared.ceiling:
+        truths = cohort_truths(train, slides.grids, target)
+        fitted |= fit_ceiling(as_data(slides, train.labels, train.groups), truths, target, seed)
+    return fitted
 
 
 def write_cohort_report(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
+from numpy.typing import ArrayLike
+
 from napari_prospector.core.metrics import REFERENCE_ROWS
-from napari_prospector.study.baselines import BASELINES, FAST, Method, fit_baselines
+from napari_prospector.study.baselines import BASELINES, FAST, Method, TokenProbe, fit_baselines
 from napari_prospector.study.patients import LabelledGraphs
 
-__all__ = ["Rivals", "baseline_names", "fit_rivals"]
+__all__ = ["CEILING", "Rivals", "baseline_names", "fit_ceiling", "fit_rivals"]
+
+CEILING = "ceiling, taught by regions"
+
+_MEAN_OF_NINE = 8 / 9  # share of the neighbours in the mean of a token and its eight neighbours on the grid
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,10 @@ class Rivals:
 
     methods: dict[str, Method] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def __or__(self, others: Rivals) -> Rivals:
+        """Return these and others."""
+        return Rivals(self.methods | others.methods, self.seconds | others.seconds)
 
 
 def baseline_names(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -89,3 +100,29 @@ def fit_rivals(
 
     fitted = fit_baselines(ordered, *learned, target=target, random_state=seed, report=stop_watch)
     return Rivals(fitted, seconds)
+
+
+def fit_ceiling(learned: LabelledGraphs, truths: Sequence[ArrayLike | None], target: Hashable, seed: int = 0) -> Rivals:
+    """Fit the probe that sees regions of training data, for its maps as they are and averaged over neighbours.
+
+    Parameters
+    ----------
+    learned
+        Training slides.
+    truths
+        (n_tokens,) for each slide, or None.
+    target, seed
+        As in `fit_rivals`.
+
+    Raises
+    ------
+    InvalidInputError
+        No token is known to be positive, or none to be negative.
+    """
+    start = time.perf_counter()
+    probe = TokenProbe(truths, target, random_state=seed).fit(*learned)
+    seconds = time.perf_counter() - start
+    averaged = copy.copy(probe)
+    averaged.amount = _MEAN_OF_NINE
+    both: dict[str, Method] = {CEILING: probe, f"{CEILING}, averaged": averaged}
+    return Rivals(both, dict.fromkeys(both, seconds))

@@ -53,6 +53,7 @@ def evaluate(
     datum: str = "slide",
     seen: ArrayLike | None = None,
     fit_seconds: Mapping[str, float] | None = None,
+    remarks: Sequence[str] = (),
 ) -> Evaluation:
     """Measure fitted methods on data that they have not seen.
 
@@ -84,6 +85,8 @@ def evaluate(
         Shape (n_slides,), which slides, or other slides of their patients, a method has learned from. None: none.
     fit_seconds
         How long methods took to learn, by name, where it is known.
+    remarks
+        What else a reader should know of the data; they join the notes.
 
     Returns
     -------
@@ -121,6 +124,7 @@ def evaluate(
         strata=strata(found, drawn.regions),
         probabilities=DatumProbabilities(datum, judged_names, tuple(map(str, judged.labels)), said),
         seen=np.array(marked, dtype=bool),
+        remarks=tuple(remarks),
     )
 
 

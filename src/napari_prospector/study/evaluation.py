@@ -114,6 +114,8 @@ class Evaluation:
         Of whole data, which may be patients.
     seen
         Shape (n_slides,), whether a method has learned from the slide or from its patient.
+    remarks
+        What else a reader should know of the data.
     """
 
     target: str
@@ -126,6 +128,7 @@ class Evaluation:
     strata: tuple[Stratum, ...]
     probabilities: DatumProbabilities
     seen: NDArray[np.bool_]
+    remarks: tuple[str, ...] = ()
 
     @property
     def basis(self) -> str:
@@ -140,7 +143,8 @@ class Evaluation:
     @property
     def notes(self) -> tuple[str, ...]:
         """Say what a reader should know before believing the figures."""
-        return tuple([*self._note_of_seen(), *self._notes_of_strata(), *self._notes_of_probabilities()])
+        own = (*self._note_of_seen(), *self._notes_of_strata(), *self._notes_of_probabilities())
+        return (*own, *self.remarks)
 
     def _note_of_seen(self) -> Iterator[str]:
         """Warn where it was measured on what was learned from."""
