@@ -55,7 +55,7 @@ class MILModel:
         self,
         target: Hashable | None = None,
         architecture: Architecture | None = None,
-        n_components: int = 128,
+        n_components: int = 64,
         max_sample: int = 30_000,
         plan: TrainingPlan | None = None,
         n_folds: int = 5,

@@ -11,11 +11,12 @@ from napari_prospector.core.crossfit import Report
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.errors import UnknownNameError
 from napari_prospector.study.baselines.abmil import XMIL, AttentionMIL, GradCAM
-from napari_prospector.study.baselines.explainers import IntegratedGradients, Lime, ShapleySampling
+from napari_prospector.study.baselines.explainers import IntegratedGradients, Lime, ShapleySampling, import_captum
 from napari_prospector.study.baselines.meanpooled import MeanPooledLogistic
 from napari_prospector.study.baselines.method import Method
 from napari_prospector.study.baselines.milmodel import MILModel, ModelMap
 from napari_prospector.study.baselines.oneclass import OneClassNovelty
+from napari_prospector.study.baselines.pooling import import_torch
 from napari_prospector.study.baselines.uninformed import ConstantMap, RandomMap
 
 __all__ = ["BASELINES", "FAST", "Baseline", "fit_baselines"]
@@ -98,6 +99,8 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
 FAST = ("mean-pooled", "mean-pooled-averaged", "one-class")
 """What is fitted where nothing else is asked for: seconds, and neither torch nor captum."""
 
+_IMPORTERS = {"torch": import_torch, "captum": import_captum}
+
 
 def fit_baselines(
     names: Sequence[str],
@@ -134,7 +137,7 @@ def fit_baselines(
     UnknownNameError
         If a name is not in `BASELINES`.
     MissingExtraError
-        If a baseline needs a package that is not installed.
+        If a baseline needs a package that is not installed; nothing has been fitted then.
     """
     for name in names:
         if name not in BASELINES:
@@ -142,6 +145,8 @@ def fit_baselines(
             raise UnknownNameError(
                 f"Baseline {name!r} is unknown. Close names: {close}. All of them: {', '.join(BASELINES)}."
             )
+        for need in BASELINES[name].needs:
+            _IMPORTERS[need]()
     fitted: dict[str, Method] = {}
     models: list[MILModel] = []
     for name in dict.fromkeys(names):

@@ -54,8 +54,8 @@ class TrainingPlan:
     """
 
     decays: tuple[float, ...] = (0.3, 3.0, 10.0)
-    max_steps: int = 150
-    patience: int = 30
+    max_steps: int = 200
+    patience: int = 40
     rate: float = 2e-2
 
 
