@@ -54,7 +54,8 @@ def degrees(first: object, second: object) -> float:
 
 def slow_estimate(pixels: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
     """Macenko's steps, pixel by pixel, on the whole matrix of densities."""
-    light = [float(np.percentile(pixels[:, channel], 99)) for channel in range(3)]
+    glass = [pixel for pixel in pixels.tolist() if min(pixel) >= 200 and max(pixel) - min(pixel) <= 15]
+    light = np.median([pixel for pixel in glass if min(pixel) < 255], axis=0).tolist()
     rows = []
     for pixel in pixels.tolist():
         row = [-math.log((value + 1) / (empty + 1)) for value, empty in zip(pixel, light, strict=True)]
@@ -96,6 +97,11 @@ def test_the_estimate_is_that_of_a_slow_restatement_of_the_method() -> None:
     vectors, strengths = slow_estimate(pixels)
     np.testing.assert_allclose(found.vectors, vectors, atol=2e-6)
     np.testing.assert_allclose(found.strengths, strengths, atol=2e-6)
+
+
+def test_light_is_the_brightest_hundredth_where_there_is_no_glass() -> None:
+    pixels = stained(np.random.default_rng(4).uniform(0.05, 1.5, (2003, 2)), REFERENCE)
+    assert list(estimate_stain(pixels).light) == np.percentile(pixels, 99, axis=0).tolist()
 
 
 def test_the_order_of_pixels_does_not_matter() -> None:

@@ -2,7 +2,7 @@
 
 The method is that of Macenko et al., ISBI 2009: tissue of two stains lies, as optical density, in a plane; its two
 extreme directions are the stains. Three things differ from the code that is widely in use (`normalizeStaining.m` by
-Veta): the colour of empty light is the slide's own, not 240; a pixel is glass by its mean density, not by its least,
+Veta): the colour of empty light is the slide's own, not 240; a pixel counts as glass by its mean density, not by its least,
 or pale eosin would count as glass; and the plane is that of the paper, through the origin, instead of the mean.
 """
 
@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError, UnknownNameError
+from napari_prospector.tokens.slides import WHITE
 from napari_prospector.tokens.tilereader import TileReader, Tiles
+from napari_prospector.tokens.tissue import glass_colour
 
 __all__ = [
     "NORMALIZATIONS",
@@ -36,7 +38,7 @@ NORMALIZATIONS = ("macenko",)
 # Of the paper: a density below counts as glass; percent of directions at either end that count as noise.
 _LEAST_DENSITY, _TAIL_PERCENT = 0.15, 1.0
 _STRONGEST_PERCENT = 99.0
-# Noise and tissue are brighter than empty light at no more than so many pixels.
+# Where there is too little glass to know it by its colour, so many pixels are no brighter than empty light.
 _LIGHT_PERCENT = 99.0
 _LEAST_PIXELS = 500
 # Nearer stains cannot be told apart: dividing by their difference would make noise of the picture.
@@ -121,7 +123,9 @@ def estimate_stain(pixels: NDArray[np.uint8]) -> StainEstimate:
     >>> np.round(estimate_stain(pixels).vectors[0], 2).tolist()
     [0.56, 0.72, 0.41]
     """
-    light = np.percentile(pixels, _LIGHT_PERCENT, axis=0)
+    light = glass_colour(pixels, pixels.min(axis=1), pixels.max(axis=1))
+    if light.min() == WHITE:  # little glass, or white glass
+        light = np.percentile(pixels, _LIGHT_PERCENT, axis=0)
     density = -np.log((pixels + 1.0) / (light + 1.0))
     density = density[density.mean(axis=1) >= _LEAST_DENSITY]
     if len(density) < _LEAST_PIXELS:

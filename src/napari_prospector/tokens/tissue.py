@@ -13,7 +13,7 @@ from napari_prospector.errors import InvalidInputError, MismatchError, UnknownNa
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.slides import Slide
 
-__all__ = ["METHODS", "TissueMask", "tile_coverage", "tissue_mask"]
+__all__ = ["METHODS", "TissueMask", "glass_colour", "tile_coverage", "tissue_mask"]
 
 METHODS = ("otsu", "all")
 
@@ -156,7 +156,7 @@ def tissue_mask(
     image, scale = slide.overview(max(1.0, mask_mpp / slide_mpp))
     cell_um2 = scale[0] * scale[1] * slide_mpp**2
     low, high = _extremes(image)
-    steps = _density_steps(image, _glass_colour(image, low, high))
+    steps = _density_steps(image, glass_colour(image, low, high))
     density = np.maximum(np.maximum(steps[0], steps[1]), steps[2])
     ink = np.zeros(density.shape, bool)
     if exclude_ink and method != "all":
@@ -253,9 +253,23 @@ def _extremes(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.u
     return np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
 
 
-def _glass_colour(image: NDArray[np.uint8], low: NDArray[np.uint8], high: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the colour of the empty slide, (3,); pure white where there is too little of it to tell.
+def glass_colour(image: NDArray[np.uint8], low: NDArray[np.uint8], high: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Tell the colour of the empty slide.
 
+    Parameters
+    ----------
+    image
+        Pixels, shape (..., 3), red green blue.
+    low, high
+        Their darkest and lightest channel, shape (...).
+
+    Returns
+    -------
+    ndarray
+        Shape (3,); pure white where there is too little glass to tell.
+
+    Notes
+    -----
     Glass is light, nearly grey and even; pale tissue is light too, and uneven. Pure white itself is not glass:
     scanners fill with it what they did not scan.
     """
