@@ -84,17 +84,17 @@ def load(
         name=f"{task}, {encoder}" + (", scattered" if scattered else ""),
         about=f"find {chosen.positive} among {' and '.join(chosen.negatives)}, in {placed}, seen by {encoder}",
         target=chosen.label,
-        train=_split(train, vectors),
-        test=_split(test, vectors),
+        train=_split(train, vectors, seed),
+        test=_split(test, vectors, seed),
         support=MosaicLayout(chosen, folder, layout.pictures, (*train, *test)).support(),
     )
 
 
-def _split(slides: Sequence[MosaicSlide], vectors: NDArray[np.float32]) -> Split:
+def _split(slides: Sequence[MosaicSlide], vectors: NDArray[np.float32], seed: int) -> Split:
     """Return slides as graphs; vectors (n_pictures, n_dims)."""
     mask = np.ones((CELLS, CELLS), dtype=bool)
     graphs = [grid_graph(mask, vectors[slide.pictures.ravel()]) for slide in slides]
-    labels, groups = [slide.label for slide in slides], [slide.group for slide in slides]
+    labels, groups = [slide.label for slide in slides], [f"seed {seed}, {slide.group}" for slide in slides]
     return Split(graphs, labels, groups, [slide.truth.ravel() for slide in slides], graphs)
 
 

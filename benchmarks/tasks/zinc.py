@@ -104,7 +104,8 @@ class CysteineThenHistidine:
         """Return 2, 1 or 0 for every residue, (n_tokens,); embeddings are amino acids or their indicators."""
         wide = graph.embeddings.shape[1] > 1
         acids = graph.embeddings.argmax(axis=1) if wide else graph.embeddings[:, 0].astype(np.int64)
-        return 2.0 * (acids == AMINO_ACIDS.index("CYS")) + (acids == AMINO_ACIDS.index("HIS"))
+        rank = 2.0 * (acids == AMINO_ACIDS.index("CYS")) + (acids == AMINO_ACIDS.index("HIS"))
+        return np.asarray(rank, dtype=np.float64)
 
     def target_probability(self, graphs: Sequence[TokenGraph]) -> None:
         """Return None: nothing is said about data."""
@@ -191,8 +192,8 @@ def _place(names: NDArray[np.str_], coords: NDArray[np.float32]) -> NDArray[np.f
     """Return where a residue is, (3,)."""
     for wanted in ("CB", "CA"):
         if (names == wanted).any():
-            return coords[names == wanted][0].astype(np.float64)
-    return coords.mean(axis=0, dtype=np.float64)
+            return np.asarray(coords[names == wanted][0], dtype=np.float64)
+    return np.asarray(coords.mean(axis=0), dtype=np.float64)
 
 
 def _families(sequences: dict[str, tuple[str, ...]]) -> dict[str, str]:
