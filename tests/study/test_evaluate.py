@@ -199,12 +199,15 @@ def test_patients_are_judged_as_one_datum_while_maps_stay_those_of_slides(
 def test_notes_say_what_few_data_cannot_tell(
     evaluation: Evaluation, head: ProspectorHead, graphs: list[TokenGraph], truths: list[NDArray[np.bool_]]
 ) -> None:
-    by_prevalence, by_dispersion, calibration = evaluation.notes
-    assert by_prevalence.startswith("Regions are not split by prevalence: a part must hold at least 4 data, and there")
-    assert "not split by dispersion" in by_dispersion
+    strata, calibration = evaluation.notes
+    assert strata == (
+        "5 data are too few to tell small from large regions, or compact from scattered ones; 8 are needed."
+    )
     assert calibration.startswith("A calibration error is never 0: with 10 data perfect probabilities")
     few = evaluate(head, graphs[20:], LABELS[20:], truths[20:], n_boot=11)
     assert few.notes[-1] == "6 data are too few for a calibration error; 10 are needed."
+    same = evaluate(head, graphs[8:], LABELS[8:], truths[8:], n_boot=11)
+    assert same.notes[0].startswith("By prevalence data make 1 part instead of 3: a part must hold at least 4")
 
 
 def test_what_was_learned_from_is_called_so(

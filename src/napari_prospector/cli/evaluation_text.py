@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["show_evaluation"]
 
-_METHODS = ("method", "map", "AP [low, high]", "AUROC", "AUPRC", "Dice", "pooled\nAP", "constant\nmaps")
+_METHODS = ("method, map", "AP [low, high]", "AUROC", "AUPRC", "Dice", "pooled\nAP", "constant\nmaps")
 _LABELS = (
     "method",
     "AUROC [low, high]",
@@ -40,21 +40,23 @@ def show_evaluation(found: Evaluation, files: list[Path], as_json: bool) -> None
     click.echo("* what the head draws unless told otherwise; constant maps say nothing about where.")
     strata = [stratum for stratum in found.strata if stratum.n_strata > 1]
     if strata:
-        columns = ("method", "map", *(f"{stratum.by}\n{stratum.name}\n{stratum.span}" for stratum in strata))
-        cells = [[*_name_cells(row), *(_number(s.ap[row.key].value) for s in strata)] for row in found.rows]
+        columns = ("method, map", *(f"{stratum.by}\n{stratum.name}\n{stratum.span}" for stratum in strata))
+        cells = [[_named(row), *(_number(s.ap[row.key].value) for s in strata)] for row in found.rows]
         print_table(columns, cells, title="AP by prevalence and dispersion of the region")
     what = "slides" if found.probabilities.datum == "slide" else "patients"
     title = f"Labels of {len(found.probabilities.names)} {what}; size and time of methods"
     print_table(_LABELS, _label_rows(found), title=title)
+    if not all(math.isnan(row.fit_seconds) for row in found.rows):
+        click.echo("fit s: methods that explain one model share its fit, which counts for the first of them.")
     for sentence in (found.basis, *found.notes):
         click.echo(sentence)
     for path in files:
         click.echo(f"  {path}")
 
 
-def _name_cells(row: EvaluationRow) -> list[str]:
-    """Return the cells that name a row."""
-    return [row.method, f"{row.map} *" if row.is_best else row.map]
+def _named(row: EvaluationRow) -> str:
+    """Name a row: heads have several maps, other methods one."""
+    return f"{row.key} *" if row.is_best else row.key
 
 
 def _method_cells(row: EvaluationRow) -> list[str]:
@@ -64,7 +66,7 @@ def _method_cells(row: EvaluationRow) -> list[str]:
     bounds = "" if math.isnan(ap.low) else f" [{ap.low:.3f}, {ap.high:.3f}]"
     numbers = (mean["auroc"].value, mean["auprc"].value, mean["dice@0.5"].value, place.pooled["ap"].value)
     share = "" if math.isnan(place.share_constant) else f"{place.share_constant:.0%}"
-    return [*_name_cells(row), f"{_number(ap.value)}{bounds}", *map(_number, numbers), share]
+    return [_named(row), f"{_number(ap.value)}{bounds}", *map(_number, numbers), share]
 
 
 def _label_rows(found: Evaluation) -> list[list[str]]:

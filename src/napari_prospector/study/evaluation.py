@@ -156,13 +156,19 @@ class Evaluation:
 
     def _notes_of_strata(self) -> Iterator[str]:
         """Say where there are fewer strata than thirds, and why."""
-        for by in STRATA_OF if self.localization.n_counted else ():
+        n_counted, n_needed = self.localization.n_counted, 2 * FEWEST_IN_STRATUM
+        if n_counted < n_needed:
+            yield (
+                f"{n_counted} data are too few to tell small from large regions, or compact from scattered ones;"
+                f" {n_needed} are needed."
+            )
+            return
+        for by in STRATA_OF:
             n_strata = sum(stratum.by == by for stratum in self.strata)
             if n_strata < MOST_STRATA:
-                parts = "not split" if n_strata == 1 else "split in halves, not thirds,"
                 yield (
-                    f"Regions are {parts} by {by}: a part must hold at least {FEWEST_IN_STRATUM} data,"
-                    f" and there are {self.localization.n_counted}, equal ones in one part."
+                    f"By {by} data make {n_strata} part{'s' if n_strata > 1 else ''} instead of {MOST_STRATA}: a part"
+                    f" must hold at least {FEWEST_IN_STRATUM}, and equal ones stay together."
                 )
 
     def _notes_of_probabilities(self) -> Iterator[str]:

@@ -95,7 +95,7 @@ def _or_least(value: float) -> float:
 
 def _named(row: EvaluationRow) -> str:
     """Name a row, cut to what fits; the best map of a head is starred."""
-    name = (f"{row.method}, {row.map}" if row.map else row.method) + (" *" if row.is_best else "")
+    name = f"{row.key} *" if row.is_best else row.key
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 

@@ -171,7 +171,7 @@ def _chart(evaluation: Evaluation | None) -> dict[str, Any]:
     for number, row in enumerate(evaluation.rows):
         is_reference = number >= len(evaluation.rows) - len(REFERENCE_ROWS)
         value, low, high = (place(bound) for bound in row.localization.mean["ap"])
-        name = (f"{row.method}, {row.map}" if row.map else row.method) + (" *" if row.is_best else "")
+        name = f"{row.key} *" if row.is_best else row.key
         color = "#9aa4ad" if is_reference else "#dd6a1f" if number == 0 else "#2f7fbf"
         places = {"y": 20 + number * _CHART_ROW, "value": value, "low": low, "high": high}
         rows.append({"text": _short(name), "is_reference": is_reference, "color": color, **places})
