@@ -14,10 +14,6 @@ import argparse
 import json
 import os
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +22,8 @@ sys.path.insert(0, str(REPOSITORY))  # `benchmarks` is not installed
 
 from benchmarks.contest.figure import draw_summary  # noqa: E402
 from benchmarks.contest.methods import CEILING, HEAD, PUBLISHED, RULE  # noqa: E402
-from benchmarks.contest.records import complete, read_records, record_path, write_atomically  # noqa: E402
+from benchmarks.contest.orders import Order, Place, run  # noqa: E402
+from benchmarks.contest.records import read_records, record_path, write_atomically  # noqa: E402
 from benchmarks.contest.summary import DEFAULT_ROW, summarize  # noqa: E402
 from benchmarks.contest.tables import full_table, readme_table, write_readme  # noqa: E402
 from benchmarks.tasks.catalogue import CATALOGUE  # noqa: E402
@@ -35,41 +32,6 @@ from napari_prospector.study.baselines import BASELINES  # noqa: E402
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 KEYS = (HEAD, PUBLISHED, *BASELINES, RULE, CEILING)
-
-
-@dataclass(frozen=True)
-class Order:
-    """One task and seed to be measured."""
-
-    name: str
-    seed: int
-    shared: Path
-    cache: Path
-    records: Path
-    wanted: tuple[str, ...] | None
-    again: tuple[str, ...]
-
-
-def carry_out(order: Order) -> str:
-    """Measure what the record of one task and seed lacks; return a line about it."""
-    started = time.perf_counter()
-    task = CATALOGUE[order.name](order.shared, order.seed, order.cache)
-    path = record_path(order.records, order.name, order.seed)
-    record = complete(path, task, order.seed, order.wanted, order.again)
-    row = record["methods"].get(HEAD, {"rows": {}})["rows"].get(DEFAULT_ROW)
-    known = [value for value in next(iter(row["measures"].values())) if value is not None] if row else []
-    found = f", {DEFAULT_ROW} {sum(known) / len(known):.3f}" if known else ""
-    return f"{order.name}, seed {order.seed}: {time.perf_counter() - started:.0f} s{found}"
-
-
-def run(orders: list[Order], jobs: int) -> None:
-    """Carry out all orders, some at a time, and say after each how far it is."""
-    # children of a spawn start Python anew, and NumPy and torch read this when they are loaded
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(carry_out, order) for order in orders]
-        for number, done in enumerate(as_completed(waiting), 1):
-            print(f"[{number}/{len(orders)}] {done.result()}", flush=True)
 
 
 def write_results(records: Path, results: Path, readme: Path | None) -> dict[str, Any]:
@@ -98,9 +60,9 @@ def main() -> None:
     parser.add_argument("--keep-readme", action="store_true", help="leave the table of the README alone")
     options = parser.parse_args()
     wanted = None if options.methods is None else tuple(options.methods)
-    records = options.results / "accuracy"
+    records, place = options.results / "accuracy", Place(options.shared.resolve(), options.cache)
     orders = [
-        Order(name, seed, options.shared.resolve(), options.cache, records, wanted, tuple(options.again))
+        Order(name, seed, record_path(records, name, seed), place, wanted, tuple(options.again))
         for seed in range(options.seeds)
         for name in options.tasks
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 from benchmarks.tasks import cells, histology, sections, zinc
 from benchmarks.tasks.task import Task
@@ -12,19 +11,19 @@ from napari_prospector.tokens.mosaics import TASKS as MOSAICS
 
 __all__ = ["CATALOGUE", "Load"]
 
-Load = Callable[[Path, int, Path], Task]
-"""Takes the shared folder, a seed and the folder of cached embeddings."""
+Load = Callable[..., Task]
+"""Takes the shared folder, a seed and the folder of cached embeddings; further arguments of the task by name."""
 
 
 def _histology(task: str, encoder: str, scattered: bool) -> Load:
     """Return the loader of one histology task."""
     load = partial(histology.load, task=task, encoder=encoder, scattered=scattered)
-    return lambda shared, seed, cache_folder: load(shared, seed, cache_folder=cache_folder)
+    return lambda shared, seed, cache_folder, **more: load(shared, seed, cache_folder=cache_folder, **more)
 
 
 def _section(section: str) -> Load:
     """Return the loader of one text task."""
-    return lambda shared, seed, cache_folder: sections.load(shared, seed, section)
+    return lambda shared, seed, cache_folder, **more: sections.load(shared, seed, section, **more)
 
 
 CATALOGUE: Mapping[str, Load] = {
