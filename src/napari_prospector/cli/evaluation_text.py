@@ -12,6 +12,7 @@ import click
 from napari_prospector.cli.console import print_table
 
 if TYPE_CHECKING:
+    from napari_prospector.core.metrics import Interval
     from napari_prospector.study.evaluation import Evaluation, EvaluationRow
 
 __all__ = ["show_evaluation"]
@@ -29,6 +30,8 @@ _LABELS = (
     "maps\ns",
 )
 
+_MEANING = {"prevalence": "its share of the tokens", "dispersion": "number of its pieces over their mean size"}
+
 
 def show_evaluation(found: Evaluation, files: list[Path], as_json: bool) -> None:
     """Print the tables of an evaluation, or one JSON object."""
@@ -38,11 +41,12 @@ def show_evaluation(found: Evaluation, files: list[Path], as_json: bool) -> None
         return
     print_table(_METHODS, [_method_cells(row) for row in found.rows], title=f"Finding {found.target}")
     click.echo("* what the head draws unless told otherwise; constant maps say nothing about where.")
-    strata = [stratum for stratum in found.strata if stratum.n_strata > 1]
-    if strata:
-        columns = ("method, map", *(f"{stratum.by}\n{stratum.name}\n{stratum.span}" for stratum in strata))
-        cells = [[_named(row), *(_number(s.ap[row.key].value) for s in strata)] for row in found.rows]
-        print_table(columns, cells, title="AP by prevalence and dispersion of the region")
+    for by, meaning in _MEANING.items():
+        strata = [stratum for stratum in found.strata if stratum.by == by and stratum.n_strata > 1]
+        columns = ("method, map", *(f"{s.name}\n{s.span}\nn = {s.n_data}" for s in strata))
+        if strata:
+            cells = [[_named(row), *(_bounded(stratum.ap[row.key]) for stratum in strata)] for row in found.rows]
+            print_table(columns, cells, title=f"AP by {by} of the region ({meaning})")
     what = "slides" if found.probabilities.datum == "slide" else "patients"
     title = f"Labels of {len(found.probabilities.names)} {what}; size and time of methods"
     print_table(_LABELS, _label_rows(found), title=title)
@@ -62,11 +66,9 @@ def _named(row: EvaluationRow) -> str:
 def _method_cells(row: EvaluationRow) -> list[str]:
     """Return the cells of one row: what fits a terminal; the rest is in the files."""
     mean, place = row.localization.mean, row.localization
-    ap = mean["ap"]
-    bounds = "" if math.isnan(ap.low) else f" [{ap.low:.3f}, {ap.high:.3f}]"
     numbers = (mean["auroc"].value, mean["auprc"].value, mean["dice@0.5"].value, place.pooled["ap"].value)
     share = "" if math.isnan(place.share_constant) else f"{place.share_constant:.0%}"
-    return [_named(row), f"{_number(ap.value)}{bounds}", *map(_number, numbers), share]
+    return [_named(row), _bounded(mean["ap"]), *map(_number, numbers), share]
 
 
 def _label_rows(found: Evaluation) -> list[list[str]]:
@@ -83,15 +85,19 @@ def _label_cells(row: EvaluationRow, map_seconds: float) -> list[str]:
     """Return the cells of one method."""
     cells = [row.method, "", "", "", "", ""]
     if row.reliability is not None:
-        area = row.reliability.auroc
-        bounds = "" if math.isnan(area.low) else f" [{area.low:.3f}, {area.high:.3f}]"
-        cells[1] = f"{_number(area.value)}{bounds}"
+        cells[1] = _bounded(row.reliability.auroc)
         cells[2] = _number(row.reliability.brier.value)
         cells[3] = _number(row.reliability.log_loss.value)
         cells[4] = _number(row.reliability.calibration_error)
         cells[5] = _number(row.reliability.perfect_calibration_error)
     size = "" if row.n_parameters is None else f"{row.n_parameters:,}"
     return [*cells, size, _number(row.fit_seconds, 2), _number(map_seconds, 2)]
+
+
+def _bounded(interval: Interval) -> str:
+    """Write a value with its interval, where it has one."""
+    bounds = "" if math.isnan(interval.low) else f" [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"{_number(interval.value)}{bounds}"
 
 
 def _number(value: float, digits: int = 3) -> str:
