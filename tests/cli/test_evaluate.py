@@ -161,6 +161,20 @@ def test_a_cohort_that_mixes_pixel_sizes_or_encoders_is_refused(study: Study, pr
     assert not list(tmp_path.glob("*.json"))
 
 
+def test_a_slide_in_both_splits_under_two_names_is_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
+    twin = shutil.copy(study.slide(8), tmp_path / "twin.tif")
+    rows = [
+        [study.folder / row["path"], row["label"], row["split"], study.folder / row["truth"]] for row in _rows(study)
+    ]
+    rows.append([twin, "tumour", "train", rows[8][3]])
+    table = write_table(tmp_path / "c.csv", ["path", "label", "split", "truth"], rows)
+    tokens = shutil.copytree(study.tokens, tmp_path / "tokens")
+    assert prospect("embed", twin, "-o", tokens, "--tissue", "all")[0] == 0
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", tokens)
+    assert code == 1
+    assert "no slide may be in train and in test; 'slide 8.tif' (1 in all) is in both" in err
+
+
 def test_labels_may_be_judged_over_patients(study: Study, prospect_json: Any, tmp_path: Path) -> None:
     rows = [
         [study.folder / row["path"], row["label"], f"{row['label']} {int(row['group'][1:]) // 4}", row["split"], ""]

@@ -175,7 +175,7 @@ def evaluate_cohort(
         )
     seen = _seen(head, test, graphs, allow_seen, quiet)
     datum = datum or head.card_.get("datum", "slide")
-    rivals = _rivals(table, folder, target, compared, datum, seed, quiet)
+    rivals = _rivals(table, folder, target, compared, datum, graphs, seed=seed, quiet=quiet)
     methods: dict[str, ProspectorHead | Method] = {"prospector": head, **rivals.methods}
     with stage_bars(quiet) as report:
         return measure(
@@ -214,7 +214,15 @@ def _seen(head: ProspectorHead, test: Cohort, graphs: CohortGraphs, allow_seen: 
 
 
 def _rivals(
-    table: Cohort, folder: Path, target: str, compared: Comparison, datum: str, seed: int, quiet: bool
+    table: Cohort,
+    folder: Path,
+    target: str,
+    compared: Comparison,
+    datum: str,
+    tested: CohortGraphs,
+    *,
+    seed: int,
+    quiet: bool,
 ) -> Rivals:
     """Fit what is asked for on the training rows, where there are some."""
     from napari_prospector.study.cohort_graphs import CohortGraphs
@@ -233,6 +241,7 @@ def _rivals(
         return fitted
     train = table.split("train")
     slides = CohortGraphs.of_cohort(train, folder)
+    _refuse_twins(table, slides, tested)
     if names:
         learned = as_data(slides, train.labels, train.groups, datum)
         with stage_bars(quiet) as report:
@@ -241,6 +250,21 @@ def _rivals(
         truths = cohort_truths(train, slides.grids, target)
         fitted |= fit_ceiling(as_data(slides, train.labels, train.groups), truths, target, seed)
     return fitted
+
+
+def _refuse_twins(table: Cohort, slides: CohortGraphs, tested: CohortGraphs) -> None:
+    """Raise `InvalidInputError` where a slide is both in training and, under another name, in test."""
+    from napari_prospector.study.held_out import seen_slides, slide_marks
+
+    twins = seen_slides(slide_marks(slides.contents), tested.contents)
+    if twins.any():
+        names = [
+            grid.attrs["slide_name"] for grid, is_twin in zip(tested.grids, twins.tolist(), strict=True) if is_twin
+        ]
+        raise InvalidInputError(
+            f"{table.name}: no slide may be in train and in test; {names[0]!r} ({len(names)} in all) is in both, under"
+            " two names. Remove one of them."
+        )
 
 
 def write_cohort_report(
@@ -257,6 +281,7 @@ def write_cohort_report(
 ) -> Path:
     """Draw pictures of test slides, those of the target first, and write the HTML report beside the tables."""
     from napari_prospector.study.figures import draw_token_grid
+    from napari_prospector.study.head_maps import best_map_of
     from napari_prospector.study.report import ReportPicture, write_report
     from napari_prospector.study.truths import cohort_truths
     from napari_prospector.tokens.store import TokenGrid
@@ -274,9 +299,8 @@ def write_cohort_report(
         for i in progress.track(sorted(set(shown)), description="draw pictures"):
             row, path = test.rows[i], out / "pictures" / f"{test.names[i]}.png"
             slide = None if row.is_tokens else row.path
-            draw_token_grid(
-                path, head, stores[i], slide, target=target, slide_mpp=row.mpp, truth=truths[i], label=row.label
-            )
+            shown_as = {"map_name": best_map_of(head), "target": target, "label": row.label}
+            draw_token_grid(path, head, stores[i], slide, slide_mpp=row.mpp, truth=truths[i], **shown_as)
             drawn.append(ReportPicture(path, f"{test.names[i]}, labelled {row.label}"))
     title = f"Finding {found.target} on {len(test)} slides"
     return write_report(

@@ -18,13 +18,13 @@ __all__ = ["HeadMap", "best_map_of", "maps_of"]
 
 def maps_of(head: ProspectorHead) -> tuple[str, ...]:
     """Return the maps of a head, the best first."""
-    best = best_map_of(head)
-    return (best, *(name for name in MAPS if name != best))
+    best, drawn = best_map_of(head), getattr(head, "maps_", MAPS)
+    return (best, *(name for name in drawn if name != best))
 
 
 def best_map_of(head: ProspectorHead) -> str:
     """Return the map that a head draws unless told otherwise."""
-    return MAPS[0]
+    return str(getattr(head, "best_map_", MAPS[0]))
 
 
 @dataclass(frozen=True)
