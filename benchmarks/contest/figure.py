@@ -46,7 +46,7 @@ def draw_curves(curves: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(3.1 * len(curves), 3.2), layout="constrained")
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     rows = list(dict.fromkeys(name for curve in curves.values() for name in curve))
-    marks, colours = "os^Dvx", [OURS, "#7d8a97", "#b9770e", SEEN, OTHERS, "black"]
+    marks, colours = "os^Dv", [OURS, "#d98880", "#b9770e", OTHERS, SEEN]
     for panel, (title, curve) in zip(panels, curves.items(), strict=True):
         for i, name in enumerate(rows):
             points = sorted((int(n), interval) for n, interval in curve.get(name, {}).items())
@@ -54,15 +54,14 @@ def draw_curves(curves: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             ends = [[interval["value"] - interval["low"] for _, interval in points]]
             ends += [[interval["high"] - interval["value"] for _, interval in points]]
             shifted = [n * 1.03 ** (i - len(rows) / 2) for n in sizes]  # else the bars hide each other
-            panel.errorbar(
-                shifted, values, ends, marker=marks[i % 6], color=colours[i % 6], lw=1.2, ms=4, capsize=2, label=name
-            )
+            style = {"marker": marks[i % 5], "color": colours[i % 5], "ls": "--" if name == CEILING_ROW else "-"}
+            panel.errorbar(shifted, values, ends, **style, lw=1.2, ms=4, capsize=2, label=name)
         panel.set(xscale="log", title=title, ylim=(0, 1.02), xlabel="training slides")
         panel.set_xticks(sizes, [str(n) for n in sizes])
         panel.minorticks_off()
         panel.grid(alpha=0.25)
     panels[0].set_ylabel("mean AP, 95 % interval")
-    panels[-1].legend(fontsize=7, loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=7, loc="outside lower center", ncols=len(rows))
     _write_small(figure, path)
 
 

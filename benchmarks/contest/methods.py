@@ -91,8 +91,9 @@ class HeadMap:
         """Weights of the kernel, and what a refined map has learned beyond."""
         refiner = getattr(self.head, "refiner_", None)
         drawn = getattr(self.head, "best_map_", "evidence") if self.map is None else self.map
-        more = int(getattr(refiner, "n_parameters", 0)) if drawn == "refined" else 0
-        return int(self.head.kernels_.evidence.shape[1]) + more
+        # one read-out; its offset, the share of the neighbours and the weight of the evidence map
+        more = refiner.weights.shape[1] + 3 if drawn == "refined" and refiner is not None else 0
+        return int(self.head.kernels_.evidence.shape[1] + more)
 
     def prospect(self, graph: TokenGraph) -> NDArray[np.float64]:
         """Return the map, (n_tokens,)."""
@@ -171,11 +172,11 @@ def _head_rows(task: Task, seed: int) -> Iterator[Contestant]:
     chosen = _choice(head)
     yield Contestant("prospector (default)", HeadMap(head, None, task.target), False, seconds, chosen)
     for name in getattr(head, "maps_", MAPS):
-        yield Contestant(f"prospector, {name}", HeadMap(head, name, task.target), False, seconds, chosen)
+        yield Contestant(f"prospector, {name}", HeadMap(head, name, task.target), False, seconds)
 
 
 def _choice(head: ProspectorHead) -> dict[str, Any]:
-    """Return what a head chose by itself: the map, its concepts, and the share of neighbours in a score."""
+    """Return what a head chose by itself, why, and the share of neighbours in a score."""
     amount = getattr(getattr(head, "refiner_", None), "amount", None)
     card = {
         "map": getattr(head, "best_map_", "evidence"),
@@ -184,7 +185,8 @@ def _choice(head: ProspectorHead) -> dict[str, Any]:
     }
     for name in ("radius", "kernel"):
         card[name] = getattr(head, f"{name}_", getattr(head, name))
-    return card
+    selection = getattr(head, "selection_", None)
+    return card if selection is None else {**card, "why": selection.sentence()}
 
 
 def _baselines(task: Task, seed: int, names: Sequence[str]) -> Iterator[tuple[str, Contestant]]:

@@ -92,7 +92,7 @@ def _measure_unit(task: Task, seed: int, unit: Sequence[str], amount: float) -> 
 def _amount(record: dict[str, Any]) -> float:
     """Return how much of a score the recorded head takes from neighbours; 0 where no head is recorded."""
     rows = record["methods"].get(HEAD, {}).get("rows", {})
-    return next((float(row["chosen"]["amount"]) for row in rows.values()), 0.0)
+    return next((float(row["chosen"]["amount"]) for row in rows.values() if "amount" in row["chosen"]), 0.0)
 
 
 def _commit() -> str:
