@@ -177,20 +177,31 @@ def test_a_slide_in_both_splits_under_two_names_is_refused(study: Study, prospec
 
 def test_labels_may_be_judged_over_patients(study: Study, prospect_json: Any, tmp_path: Path) -> None:
     rows = [
-        [study.folder / row["path"], row["label"], f"{row['label']} {int(row['group'][1:]) // 4}", row["split"], ""]
+        [
+            study.folder / row["path"],
+            row["label"],
+            row["label"] + row["split"],
+            row["split"],
+            study.folder / row["truth"],
+        ]
         for row in _rows(study)
     ]
-    for row, made in zip(rows, _rows(study), strict=True):
-        row[2] += made["split"]
-        row[4] = study.folder / made["truth"]
     table = write_table(tmp_path / "c.csv", ["path", "label", "group", "split", "truth"], rows)
     words = ("--tokens", study.tokens, "--datum", "group", *WORDS)
     code, found = prospect_json("evaluate", study.head, table, "-o", tmp_path, *words)
     assert code == 0
     assert (found["datum"], found["n_data"]) == ("group", N_TEST)
-    assert [row["label"] for row in found["probabilities"]] == ["tumour", "normal", "tumour", "normal"]
-    code, _ = prospect_json("evaluate", study.head, table, "-o", tmp_path, *words[:3], "slide", *WORDS)
-    assert code == 0
+    said = [(row["datum"], row["label"]) for row in found["probabilities"]]
+    assert said == [("slide 6.tif and 1 more", "tumour"), ("slide 7.tif and 1 more", "normal")]
+    head = load_head(study.head)
+    head.save(tmp_path / "of patients.prospector", {"datum": "group"})
+    for name, said, datum in (
+        (study.head, (), "slide"),
+        (tmp_path / "of patients.prospector", (), "group"),
+        (tmp_path / "of patients.prospector", ("--datum", "slide"), "slide"),
+    ):
+        words = ("--tokens", study.tokens, *said, *WORDS)
+        assert prospect_json("evaluate", name, table, "-o", tmp_path, *words)[1]["datum"] == datum
 
 
 def test_baselines_are_chosen_by_name(study: Study, prospect_json: Any, prospect: Any, tmp_path: Path) -> None:
