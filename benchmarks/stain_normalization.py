@@ -230,8 +230,13 @@ def _told(interval: Interval) -> str:
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
+def _write(path: Path, found: dict[str, Any]) -> None:
+    """Write the results so far."""
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
-    """Run what is asked and write the table."""
+    """Run what is asked and write the table after each part."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--shared", type=Path, default=Path(os.environ.get("PROSPECTOR_SHARED", REPOSITORY / "../shared"))
@@ -249,6 +254,7 @@ def main() -> None:
     found["spread"] = [
         row for task in sorted(TASKS) for seed in range(options.seeds) for row in spreads(folder, task, seed)
     ]
+    _write(options.output, found)
     for encoder in options.encoders:
         embedder = Embedder(encoder_of(encoder, options.shared))
         for task in options.tasks:
@@ -258,7 +264,7 @@ def main() -> None:
             result = {**about, "seeds": list(range(options.seeds)), "rows": summary(rows)}
             others = [kept for kept in found["results"] if (kept["task"], kept["encoder"]) != (task, encoder)]
             found["results"] = [*others, result]
-    options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            _write(options.output, found)
 
 
 if __name__ == "__main__":
