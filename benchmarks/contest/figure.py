@@ -28,7 +28,7 @@ def draw_summary(summaries: Mapping[str, dict[str, Any]], path: Path) -> None:
     panels = figure.subplots(n_lines, n_columns, sharey=True, squeeze=False)
     for panel, (key, title) in zip(panels.flat, shown.items(), strict=False):
         _draw_panel(panel, summaries[key], names)
-        panel.set_title(title.replace("adeno-", "adeno").replace(" ¹", ""), fontsize=9)
+        panel.set_title(title.removesuffix(" ¹"), fontsize=9)
     for panel in panels.flat[len(shown) :]:
         panel.set_visible(False)
     figure.supxlabel(

@@ -14,10 +14,10 @@ __all__ = ["README_COLUMNS", "full_table", "ordered", "readme_table", "write_rea
 START, END = "<!-- accuracy -->", "<!-- /accuracy -->"
 
 README_COLUMNS = {
-    "adenocarcinoma-patches-MobileNetV2": "adeno-carcinoma",
+    "adenocarcinoma-patches-MobileNetV2": "adenocarcinoma",
     "high-grade-patches-MobileNetV2": "high-grade",
     "serrated-patches-MobileNetV2": "serrated",
-    "adenocarcinoma-scattered-MobileNetV2": "adeno-carcinoma, scattered",
+    "adenocarcinoma-scattered-MobileNetV2": "adenocarcinoma, scattered",
     "high-grade-scattered-MobileNetV2": "high-grade, scattered",
     "serrated-scattered-MobileNetV2": "serrated, scattered",
     "zinc": "zinc sites",
@@ -63,14 +63,32 @@ def full_table(summaries: Mapping[str, dict[str, Any]]) -> str:
 def readme_table(summaries: Mapping[str, dict[str, Any]]) -> str:
     """Return methods as rows and a choice of tasks as columns; the best row that sees no region is bold."""
     columns = {name: title for name, title in README_COLUMNS.items() if name in summaries}
-    lines = ["| method | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
+    lines = [*_introduction(summaries), "", "| method | " + " | ".join(columns.values()) + " |"]
+    lines.append("|---|" + "---|" * len(columns))
     best = {name: _best(summaries[name]) for name in columns}
     for row in ordered({name: summaries[name] for name in columns}):
-        cells = [_short(summaries[name]["rows"].get(row), row == best[name]) for name in columns]
+        cells = [_short(summaries[name]["rows"].get(row), row != CEILING_ROW, best[name]) for name in columns]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     if "cells" in columns:
-        lines += ["", "¹ AUROC of beta cells among the cells of an image: nobody has marked regions."]
+        lines += [
+            "",
+            "¹ Non-diabetic against long type 1 diabetes, which lacks beta cells: AUROC of beta cells in an image.",
+        ]
     return "\n".join(lines)
+
+
+def _introduction(summaries: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Return what a reader of the README needs to know of the table."""
+    n_seeds = max(len(summary["seeds"]) for summary in summaries.values())
+    return [
+        f"Mean average precision (AP) over test data of the class, {n_seeds} seeds, ± half of a 95 % interval over",
+        "groups of patients, families of chains or documents. All methods learn from labels of whole data, but for the",
+        "ceiling, a linear classifier of tokens that is taught by regions. Bold: the best without regions. Histology:",
+        "mosaics of colorectal tissue (EBHI-Seg) seen by MobileNetV2, 40 training and 20 test slides of other patients,",
+        "the class in patches or scattered as single tiles; high-grade is among low-grade neoplasia, serrated among",
+        "polyps. Zinc: residues that bind it, by amino acids and contacts alone. Text: sentences of a section, by a bag",
+        "of words.",
+    ]
 
 
 def write_readme(readme: Path, table: str) -> None:
@@ -80,19 +98,23 @@ def write_readme(readme: Path, table: str) -> None:
 
 
 def _best(summary: dict[str, Any]) -> str:
-    """Return the row with the highest mean that has seen no region."""
-    seen = {name: row["value"] for name, row in summary["rows"].items() if name != CEILING_ROW}
-    known: dict[str, float] = {name: value for name, value in seen.items() if value is not None}
-    return max(known, key=lambda name: known[name])
+    """Return the highest mean of a row that has seen no region, as it is written."""
+    values = [row["value"] for name, row in summary["rows"].items() if name != CEILING_ROW]
+    return _two_digits(max((value for value in values if value is not None), default=0.0))
 
 
-def _short(row: dict[str, Any] | None, bold: bool) -> str:
-    """Return a mean and half the width of its interval."""
+def _short(row: dict[str, Any] | None, may_be_bold: bool, best: str) -> str:
+    """Return a mean and half the width of its interval; bold where it is written like the best."""
     if row is None or row["value"] is None:
         return "–"
-    spread = "" if row["low"] is None else f" ± {(row['high'] - row['low']) / 2:.2f}".replace("0.", ".")
-    value = f"{row['value']:.2f}".replace("0.", ".")
-    return (f"**{value}**" if bold else value) + spread
+    spread = "" if row["low"] is None else f" ± {_two_digits((row['high'] - row['low']) / 2)}"
+    value = _two_digits(row["value"])
+    return (f"**{value}**" if may_be_bold and value == best else value) + spread
+
+
+def _two_digits(value: float) -> str:
+    """Write a number between 0 and 1 without its leading zero."""
+    return f"{value:.2f}".removeprefix("0")
 
 
 def _about(summary: dict[str, Any]) -> list[str]:

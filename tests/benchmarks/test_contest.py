@@ -232,7 +232,8 @@ def summaries() -> dict[str, dict[str, Any]]:
 
 
 def test_the_table_of_the_readme_has_methods_as_rows_and_the_best_without_regions_is_bold() -> None:
-    lines = readme_table(summaries()).splitlines()
+    introduction, lines = (part.splitlines() for part in readme_table(summaries()).split("\n\n"))
+    assert "2 seeds" in introduction[0]
     assert lines[0] == "| method | zinc sites | text: inheritance |"
     assert [line.split(" | ")[0] for line in lines[2:]] == [
         f"| {name}" for name in (DEFAULT_ROW, "prospector, evidence", "constant", CEILING_ROW)
