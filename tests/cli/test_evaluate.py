@@ -8,6 +8,7 @@ import pytest
 from small_study import N_SLIDES, N_TEST, Study, write_table
 
 from napari_prospector.core.head import load_head
+from napari_prospector.study.head_maps import best_map_of, maps_of
 
 FILES = [
     "evaluation.csv",
@@ -30,18 +31,23 @@ def test_the_table_fits_a_terminal_and_the_rest_is_in_files(study: Study, prospe
     assert "…" not in out  # no cell is cut
     for column in ("method, map", "AP [low, high]", "AUROC", "AUPRC", "Dice", "pooled", "constant", "Brier", "fit"):
         assert column in out
-    assert "evidence *" in out
+    assert f"prospector, {best_map_of(load_head(study.head))} *" in out
     for row in ("prospector", "mean-pooled", "constant", "random", "prevalence"):
         assert f"\n {row}" in out
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == FILES
     assert len(list((tmp_path / "e" / "pictures").iterdir())) == 2
 
 
+def _head_rows(study: Study) -> list[str]:
+    """A row for every map of the head."""
+    return ["prospector"] * len(maps_of(load_head(study.head)))
+
+
 def test_json_is_one_object_and_holds_what_the_file_holds(study: Study, prospect_json: Any, tmp_path: Path) -> None:
     words = ("--no-baselines", "--pictures", "0", "--target", "tumour")
     code, found = prospect_json("evaluate", study.head, study.table, "-o", tmp_path, *words)
     assert code == 0
-    assert [row["method"] for row in found["rows"]] == ["prospector", "prospector", "constant", "random", "prevalence"]
+    assert [row["method"] for row in found["rows"]] == [*_head_rows(study), "constant", "random", "prevalence"]
     files = found.pop("files")
     assert json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8")) == found
     assert sorted(Path(path).name for path in files) == [name for name in FILES if name != "pictures"]
@@ -209,8 +215,8 @@ def test_baselines_are_chosen_by_name(study: Study, prospect_json: Any, prospect
     code, found = prospect_json("evaluate", study.head, study.table, "-o", tmp_path, *words)
     assert code == 0
     names = [row["method"] for row in found["rows"]]
-    assert names == ["prospector", "prospector", "mean-pooled", "constant", "random", "prevalence"]
-    assert found["rows"][2]["fit_seconds"] > 0
+    assert names == [*_head_rows(study), "mean-pooled", "constant", "random", "prevalence"]
+    assert found["rows"][-4]["fit_seconds"] > 0
     code, _, err = prospect("evaluate", study.head, study.table, "-o", tmp_path, "--baseline", "mean-poled")
     assert code == 1
     assert "Baseline 'mean-poled' is unknown. Close names: 'mean-pooled'" in err
