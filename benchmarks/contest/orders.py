@@ -54,13 +54,20 @@ class Order:
 
 
 def run(orders: Sequence[Order], jobs: int) -> None:
-    """Carry out all orders, `jobs` at a time, and say after each how far it is."""
+    """Carry out all orders, `jobs` at a time, and say after each how far it is; raise the first failure at the end."""
     # children of a spawn start Python anew, and NumPy and torch read this when they are loaded
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(_carry_out, order) for order in orders]
+        failures = []
         for number, done in enumerate(as_completed(waiting), 1):
-            print(f"[{number}/{len(orders)}] {done.result()}", flush=True)
+            failure = done.exception()
+            failures += [] if failure is None else [failure]
+            print(
+                f"[{number}/{len(orders)}] {done.result() if failure is None else f'failed: {failure!r}'}", flush=True
+            )
+    if failures:
+        raise failures[0]
 
 
 def _carry_out(order: Order) -> str:

@@ -84,10 +84,10 @@ def _introduction(summaries: Mapping[str, dict[str, Any]]) -> list[str]:
         f"Mean average precision (AP) over test data of the class, {n_seeds} seeds, ± half of a 95 % interval over",
         "groups of patients, families of chains or documents. All methods learn from labels of whole data, but for the",
         "ceiling, a linear classifier of tokens that is taught by regions. Bold: the best without regions. Histology:",
-        "mosaics of colorectal tissue (EBHI-Seg) seen by MobileNetV2, 40 training and 20 test slides of other patients,",
-        "the class in patches or scattered as single tiles; high-grade is among low-grade neoplasia, serrated among",
-        "polyps. Zinc: residues that bind it, by amino acids and contacts alone. Text: sentences of a section, by a bag",
-        "of words.",
+        "mosaics of colorectal tissue (EBHI-Seg) seen by MobileNetV2, 40 training and 20 test slides of other",
+        "patients, the class in patches or scattered as single tiles; high-grade is among low-grade neoplasia,",
+        "serrated among polyps. Zinc: residues that bind it, by amino acids and contacts alone. Text: sentences of a",
+        "section, by a bag of words.",
     ]
 
 

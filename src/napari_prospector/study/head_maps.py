@@ -67,6 +67,9 @@ class HeadMap:
 
     @property
     def n_parameters(self) -> int:
-        """Weights of the kernel of one class and numbers of the centres."""
+        """Weights of the kernel of one class and numbers of the centres; for the refined map its read-out too."""
         kernel = self.head.kernels_.evidence.shape[1]
-        return int(kernel + self.head.quantizer_.n_concepts_ * self.head.quantizer_.mean_.size)
+        refiner = getattr(self.head, "refiner_", None) if self.map == "refined" else None
+        # with the read-out go its offset, the share of the neighbours and the weight of the evidence map
+        readout = 0 if refiner is None else refiner.weights.shape[1] + 3
+        return int(kernel + self.head.quantizer_.n_concepts_ * self.head.quantizer_.mean_.size + readout)
