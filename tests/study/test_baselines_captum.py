@@ -109,7 +109,7 @@ def test_lime_is_a_weighted_ridge_regression_of_the_logit_on_masks(model: MILMod
     logits = np.array([logit_without(model, graph, mask > 0) for mask in masks])
     # cosine distance to the whole datum; that of the empty mask is 1
     closeness = np.sqrt(masks.mean(axis=1))
-    weight = np.exp(-((1 - closeness) ** 2) / 2) * 1000 / 128
+    weight = np.exp(-((1 - closeness) ** 2) / 2) * 2000 / 128
     centered = masks - np.average(masks, axis=0, weights=weight)
     gram = (centered * weight[:, None]).T @ centered + np.eye(7)
     expected = np.linalg.solve(gram, (centered * weight[:, None]).T @ (logits - np.average(logits, weights=weight)))

@@ -147,7 +147,7 @@ class ShapleySampling(_MaskedMap):
 
     name = "attention MIL, SHAP"
     map = "Shapley value, sampled"
-    n_permutations = 25
+    n_permutations = 50
 
     def _of_groups(self, logit: Any, present: Any, at_once: int) -> Any:
         """Average over permutations."""
@@ -169,11 +169,11 @@ class Lime(_MaskedMap):
     ridge = 1.0
 
     def _of_groups(self, logit: Any, present: Any, at_once: int) -> Any:
-        """Fit the regression; 1,000 masks, or eight for each token or group where that is more."""
+        """Fit the regression; 2,000 masks, or 16 for each token or group where that is more."""
         from captum._utils.models.linear_model import SkLearnRidge
 
         explainer = import_captum().Lime(logit, interpretable_model=SkLearnRidge(alpha=self.ridge))
-        n_masks = max(1000, 8 * present.shape[1])
+        n_masks = max(2000, 16 * present.shape[1])
         return explainer.attribute(present, n_samples=n_masks, perturbations_per_eval=at_once)
 
 

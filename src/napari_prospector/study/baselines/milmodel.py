@@ -56,7 +56,7 @@ class MILModel:
         target: Hashable | None = None,
         architecture: Architecture | None = None,
         n_components: int = 64,
-        max_sample: int = 30_000,
+        max_sample: int = 20_000,
         plan: TrainingPlan | None = None,
         n_folds: int = 5,
         random_state: int = 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Self
 
@@ -100,7 +100,7 @@ class OneClassNovelty:
         sample = sample_tokens(graphs, self.max_sample, self.random_state)
         # components of negative data alone would leave out the very directions in which others differ from them
         self.projection_ = fit_projection(sample.embeddings, self.n_components)
-        tokens = TokenSample(self.projection_.apply(sample.embeddings), sample.owner, sample.n_tokens)
+        tokens = replace(sample, embeddings=self.projection_.apply(sample.embeddings))
         self.nu_, self.width_ = self.nus[len(self.nus) // 2], self.widths[len(self.widths) // 2]
         self._calibration: LogisticRegression | None = None
         folds = make_folds(is_target, groups, self.n_folds, self.random_state)
