@@ -26,8 +26,9 @@ ANGLE_DEGREES = 20.0
 STRENGTH_RATIO = 2.0
 """Or if a stain takes so many times as strongly in the tenth slide from the top as in the tenth from below.
 
-Set by hand. Slides of one data set, stitched each from few patients, reach 10 to 20 degrees and 1.2 to 1.8 where the
-patients look alike, and more where they do not; slides of drawn laboratories 20 to 40 degrees (`spread` in
+Both set by hand. For hematoxylin, slides that are stitched each from a few patients of one data set reach 12 to 17
+degrees and 1.3 to 1.8 where the patients are stained alike (high-grade), 17 to 37 degrees and 1.5 to 3.3 where they are
+not (the other tasks); if each came from a laboratory of its own, 26 to 43 degrees and 2.1 to 3.1 (`spread` in
 `benchmarks/results/stain_normalization.json`).
 """
 

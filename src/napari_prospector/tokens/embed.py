@@ -101,7 +101,8 @@ def embed_slide(
         Share of tissue, 0 to 1, from which a tile is embedded; 0: every tile, glass too.
     stain_normalize
         "macenko": tiles are unmixed with the slide's own two stains and mixed anew with those of one reference
-        (`staining.REFERENCE`) before they are encoded. None: what the encoder's card says, which is mostly nothing.
+        (`staining.REFERENCE`) before they are encoded. It costs as often as it helps: try both
+        (`benchmarks/stain_normalization.py`). None: what the encoder's card says, which is mostly nothing.
     dtype
         "float16" or "float32".
     block
