@@ -58,6 +58,9 @@ def test_the_ceiling_is_the_probe_plain_and_averaged_over_a_token_and_its_neighb
     # on a chain of reach 2 an inner token has four neighbours
     expected = scores[10] / 9 + 8 / 9 * scores[[8, 9, 11, 12]].mean()
     assert averaged.prospect(graph)[10] == pytest.approx(expected)
+    assert list(fit_ceiling(learned(), truths, "tumour", amount=0).methods) == [CEILING]
+    half = fit_ceiling(learned(), truths, "tumour", amount=0.5).methods[f"{CEILING}, averaged"]
+    assert half.prospect(graph)[10] == pytest.approx(scores[10] / 2 + scores[[8, 9, 11, 12]].mean() / 2)
     with pytest.raises(InvalidInputError, match="truths must mark positive tokens"):
         fit_ceiling(learned(), [None] * 14, "tumour")
 

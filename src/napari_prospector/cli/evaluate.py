@@ -175,7 +175,7 @@ def evaluate_cohort(
         )
     seen = _seen(head, test, graphs, allow_seen, quiet)
     datum = datum or head.card_.get("datum", "slide")
-    rivals = _rivals(table, folder, target, compared, datum, graphs, seed=seed, quiet=quiet)
+    rivals = _rivals(head, table, folder, target, compared, datum, graphs, seed=seed, quiet=quiet)
     methods: dict[str, ProspectorHead | Method] = {"prospector": head, **rivals.methods}
     with stage_bars(quiet) as report:
         return measure(
@@ -214,6 +214,7 @@ def _seen(head: ProspectorHead, test: Cohort, graphs: CohortGraphs, allow_seen: 
 
 
 def _rivals(
+    head: ProspectorHead,
     table: Cohort,
     folder: Path,
     target: str,
@@ -226,7 +227,7 @@ def _rivals(
 ) -> Rivals:
     """Fit what is asked for on the training rows, where there are some."""
     from napari_prospector.study.cohort_graphs import CohortGraphs
-    from napari_prospector.study.comparison import Rivals, baseline_names, fit_ceiling, fit_rivals
+    from napari_prospector.study.comparison import MEAN_OF_NINE, Rivals, baseline_names, fit_ceiling, fit_rivals
     from napari_prospector.study.patients import as_data
     from napari_prospector.study.truths import cohort_truths
 
@@ -248,7 +249,9 @@ def _rivals(
             fitted |= fit_rivals(names, learned, target, seed, report)
     if compared.ceiling:
         truths = cohort_truths(train, slides.grids, target)
-        fitted |= fit_ceiling(as_data(slides, train.labels, train.groups), truths, target, seed)
+        refiner = getattr(head, "refiner_", None)  # averaged as the refined map is
+        amount = MEAN_OF_NINE if refiner is None else refiner.amount
+        fitted |= fit_ceiling(as_data(slides, train.labels, train.groups), truths, target, seed, amount)
     return fitted
 
 

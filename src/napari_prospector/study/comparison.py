@@ -14,11 +14,12 @@ from napari_prospector.core.metrics import REFERENCE_ROWS
 from napari_prospector.study.baselines import BASELINES, FAST, Method, TokenProbe, fit_baselines
 from napari_prospector.study.patients import LabelledGraphs
 
-__all__ = ["CEILING", "Rivals", "baseline_names", "fit_ceiling", "fit_rivals"]
+__all__ = ["CEILING", "MEAN_OF_NINE", "Rivals", "baseline_names", "fit_ceiling", "fit_rivals"]
 
 CEILING = "ceiling, taught by regions"
 
-_MEAN_OF_NINE = 8 / 9  # share of the neighbours in the mean of a token and its eight neighbours on the grid
+MEAN_OF_NINE = 8 / 9
+"""Share of the neighbours in the mean of a token and its eight neighbours on the grid."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,13 @@ def fit_rivals(
     return Rivals(fitted, seconds)
 
 
-def fit_ceiling(learned: LabelledGraphs, truths: Sequence[ArrayLike | None], target: Hashable, seed: int = 0) -> Rivals:
+def fit_ceiling(
+    learned: LabelledGraphs,
+    truths: Sequence[ArrayLike | None],
+    target: Hashable,
+    seed: int = 0,
+    amount: float = MEAN_OF_NINE,
+) -> Rivals:
     """Fit the probe that sees regions of training data, for its maps as they are and averaged over neighbours.
 
     Parameters
@@ -113,6 +120,8 @@ def fit_ceiling(learned: LabelledGraphs, truths: Sequence[ArrayLike | None], tar
         (n_tokens,) for each slide, or None.
     target, seed
         As in `fit_rivals`.
+    amount
+        Share of the neighbours in an averaged score, 0 … 1; at 0 there is no such map.
 
     Raises
     ------
@@ -122,7 +131,9 @@ def fit_ceiling(learned: LabelledGraphs, truths: Sequence[ArrayLike | None], tar
     start = time.perf_counter()
     probe = TokenProbe(truths, target, random_state=seed).fit(*learned)
     seconds = time.perf_counter() - start
-    averaged = copy.copy(probe)
-    averaged.amount = _MEAN_OF_NINE
-    both: dict[str, Method] = {CEILING: probe, f"{CEILING}, averaged": averaged}
+    both: dict[str, Method] = {CEILING: probe}
+    if amount > 0:
+        averaged = copy.copy(probe)
+        averaged.amount = amount
+        both[f"{CEILING}, averaged"] = averaged
     return Rivals(both, dict.fromkeys(both, seconds))
