@@ -51,6 +51,13 @@ def test_data_that_were_not_seen_get_the_right_class(name: str, fitted: dict[str
     np.testing.assert_array_equal(probability > 0.5, [label == "tumour" for label in unseen.labels])
 
 
+def test_labels_drawn_at_random_leave_every_probability_near_one_half() -> None:
+    noise, unseen = planted(26, seed=5, random_labels=True), planted(8, seed=55)
+    names = ["mean-pooled", "one-class", "abmil-attention", "x-mil"]
+    for name, method in fit_baselines(names, noise.graphs, noise.labels, target="tumour").items():
+        np.testing.assert_allclose(method.target_probability(unseen.graphs), 0.5, atol=0.15, err_msg=name)
+
+
 def test_all_have_different_names_and_a_sentence_about_them(fitted: dict[str, Method]) -> None:
     assert len({method.name for method in fitted.values()}) == len(BASELINES)
     assert all(baseline.about.endswith(".") for baseline in BASELINES.values())
