@@ -27,7 +27,7 @@ bench: .venv/.test.done  ## the benchmarks, as ratios
 	@for file in $(filter-out $(HOURS) %/__init__.py,$(wildcard benchmarks/*.py)); do \
 		echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
-bench-accuracy: .venv/.test.done  ## how well maps find what they should, on the shared data; takes hours, and goes on
+bench-accuracy: .venv/.test.done  ## how well maps find what they should, on the shared data; an hour or two, and goes on
 	@for file in $(wildcard $(HOURS)); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 lint: .venv/.lint.done  ## ruff and mypy

@@ -16,6 +16,7 @@ from benchmarks.contest import methods, records
 from benchmarks.contest.figure import draw_curves, draw_summary
 from benchmarks.contest.measure import about_test, measured
 from benchmarks.contest.methods import Contestant
+from benchmarks.contest.orders import Order, Place, run
 from benchmarks.contest.summary import CEILING_ROW, DEFAULT_ROW, share_of, summarize
 from benchmarks.contest.tables import END, START, full_table, readme_table, write_readme
 from benchmarks.tasks.task import Split, Task, one_hot
@@ -135,6 +136,17 @@ def test_what_refuses_is_recorded_and_what_is_not_installed_is_left_for_later(
     assert list(found["methods"]) == ["random"]
     assert found["methods"]["random"]["refused"] == "no thanks"
     assert "small: shap, lime: left out: install it" in capsys.readouterr().err
+
+
+def test_a_failure_is_told_at_once_and_raised_when_the_others_are_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    place = Place(tmp_path / "no shared data", tmp_path)
+    orders = [Order(name, 0, tmp_path / f"{name}.json", place) for name in ("zinc", "cells")]
+    with pytest.raises(FileNotFoundError, match="no shared data"):
+        run(orders, jobs=1)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["[1/2] failed", "[2/2] failed"]
 
 
 def test_explanations_of_one_model_are_fitted_together() -> None:
