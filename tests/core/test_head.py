@@ -68,12 +68,12 @@ def test_evidence_adds_up_to_the_kernel_on_the_counts(radius: int) -> None:
     graphs, labels, _ = cohort(6)
     head = ProspectorHead(n_concepts=4, radius=radius).fit(graphs, labels)
     counts = count(graphs[1], head.concepts(graphs[1]), 4, radius)
-    assert head.prospect(graphs[1]).sum() == pytest.approx(counts @ head.kernels_.evidence[0], abs=1e-9)
+    assert head.prospect(graphs[1], "evidence").sum() == pytest.approx(counts @ head.kernels_.evidence[0], abs=1e-9)
 
 
 def test_decision_adds_up_to_the_logit_less_the_intercept(fitted: ProspectorHead) -> None:
     graph, _ = datum(True, 77)
-    counts = count(graph, fitted.concepts(graph), 4, 1)
+    counts = count(graph, fitted.concepts(graph), 4, fitted.radius_)
     logit = shares(counts[None], 4)[0] @ fitted.kernels_.decision[0] + fitted.kernels_.intercept[0]
     total = fitted.prospect(graph, "decision").sum() + fitted.kernels_.intercept[0]
     assert total == pytest.approx(logit, abs=1e-9)
@@ -104,6 +104,76 @@ def test_each_contribution_is_the_weight_of_its_pair(fitted: ProspectorHead) -> 
     for concept, contribution in zip(why.neighbour_concepts.tolist(), why.contributions, strict=True):
         feature = pair[min(why.concept, concept), max(why.concept, concept)]
         assert contribution == fitted.kernels_.evidence[0][feature]
+
+
+def test_a_refined_map_is_no_sum_over_concepts_so_it_is_not_explained_as_one(fitted: ProspectorHead) -> None:
+    with pytest.raises(InvalidInputError, match=r"are sums over concepts and pairs; got map='refined'. Pass map='evid"):
+        fitted.explain(datum(True, 5)[0], 0, "refined")
+
+
+def test_a_head_without_refinement_has_no_refined_map_and_says_what_to_do() -> None:
+    graphs, labels, _ = cohort(6)
+    head = ProspectorHead(n_concepts=3, radius=1, kernel="fold-change", refine=False).fit(graphs, labels)
+    assert head.maps_ == ("evidence", "decision")
+    assert head.best_map_ == "evidence"
+    with pytest.raises(InvalidInputError, match=r"fitted without refinement; fit it with refine=True"):
+        head.prospect(graphs[0], "refined")
+    with pytest.raises(InvalidInputError, match="refine must be True or False; got 'much'"):
+        ProspectorHead(refine="much").fit(graphs, labels)  # type: ignore[arg-type]
+
+
+def test_fit_without_options_chooses_and_says_what_why_and_how_sure() -> None:
+    graphs, labels, _ = cohort()
+    head = ProspectorHead().fit(graphs, labels)
+    unseen = [datum(True, 2000 + i) for i in range(5)]
+    assert np.mean([auroc(head.prospect(graph), truth) for graph, truth in unseen]) > 0.95
+    np.testing.assert_array_equal(head.prospect(graphs[1]), head.prospect(graphs[1], head.best_map_))
+    tried = {(row.n_concepts, row.radius) for row in head.selection_.kernels}
+    assert tried == {(k, r) for k in (10, 20, 30) for r in (0, 1, 2)}
+    assert {row.kernel for row in head.selection_.kernels} == {"fold-change", "linear"}
+    chosen = head.selection_.kernels[0]
+    assert (chosen.radius, chosen.kernel) == (head.radius_, head.kernel_)
+    assert chosen.behind == 0
+    assert {row.map for row in head.selection_.maps} == set(head.maps_)
+    assert all(row.excess_low <= row.excess <= row.excess_high for row in head.selection_.kernels)
+    sentence = head.selection_.sentence()
+    assert f"{head.quantizer_.n_concepts_} concepts, radius {head.radius_}, {head.kernel_} kernel" in sentence
+    assert "from labels of 24 data of 24 groups" in sentence
+    assert sentence in head.describe()
+
+
+def test_what_is_given_is_not_chosen() -> None:
+    graphs, labels, _ = cohort(12)
+    head = ProspectorHead(n_concepts=5, radius=1, kernel="linear").fit(graphs, labels)
+    assert (head.quantizer_.n_concepts_, head.radius_, head.kernel_) == (5, 1, "linear")
+    assert head.selection_.kernels == ()
+    assert ProspectorHead(5, alpha=0.9).fit(graphs, labels).kernel_ == "fold-change"
+
+
+def test_the_reference_chooses_nothing_and_refines_nothing() -> None:
+    graphs, labels, _ = cohort(12)
+    head = ProspectorHead(n_concepts=5, reference=True).fit(graphs, labels)
+    assert (head.radius_, head.kernel_, head.maps_) == (1, "fold-change", ("evidence", "decision"))
+    assert head.selection_.rows() == []
+    assert head.selection_.sentence() == "Nothing was chosen: the settings were given."
+
+
+def test_a_head_file_of_the_first_format_still_draws_its_maps(tmp_path: Path) -> None:
+    import json
+
+    from napari_prospector.core.headfile import read_head_file, write_head_file
+
+    graphs, labels, _ = cohort(6)
+    head = ProspectorHead(3, 1, "fold-change", refine=False).fit(graphs, labels)
+    head.save(tmp_path / "new.prospector")
+    tensors, card = read_head_file(tmp_path / "new.prospector")
+    older = {key: value for key, value in card.items() if key not in ("chosen", "refiner", "selection")}
+    older = json.loads(json.dumps(older)) | {"format_version": 1}
+    del older["parameters"]["refine"]
+    write_head_file(tmp_path / "old.prospector", tensors, older)
+    loaded = load_head(tmp_path / "old.prospector")
+    assert loaded.maps_ == ("evidence", "decision")
+    np.testing.assert_array_equal(loaded.prospect(graphs[1]), head.prospect(graphs[1], "evidence"))
 
 
 def test_fitting_twice_gives_the_same_head() -> None:
@@ -171,6 +241,9 @@ def test_a_test_that_removes_everything_is_said_and_not_drawn_as_a_blank() -> No
 def test_a_class_of_one_patient_cannot_be_held_out_and_the_head_says_so() -> None:
     graphs, labels, _ = cohort(6)
     head = ProspectorHead(n_concepts=3).fit(graphs, labels, groups=["a", "z", "b", "z", "c", "z"])
+    assert head.best_map_ == "evidence"
+    assert "Nothing could be held out" in head.selection_.sentence()
+    assert np.isfinite(head.prospect(graphs[1], "refined")).all()
     assert head.brier_ is None
     assert any("single group" in note for note in head.notes_)
 
@@ -223,9 +296,11 @@ def test_the_class_to_look_for_is_the_one_not_named_like_a_negative(
 
 
 def test_one_colour_limit_serves_all_slides_and_covers_99_of_100_tokens(fitted: ProspectorHead) -> None:
-    scores = np.concatenate([np.abs(fitted.prospect(graph)) for graph in cohort(10, seed=900)[0]])
-    assert 0.95 < (scores <= fitted.color_limits_["evidence"]).mean() < 1
-    assert set(fitted.color_limits_) == {"evidence", "decision"}
+    unseen = cohort(10, seed=900)[0]
+    for name in fitted.maps_:
+        scores = np.concatenate([np.abs(fitted.prospect(graph, name)) for graph in unseen])
+        assert 0.95 < (scores <= fitted.color_limits_[name]).mean() <= 1
+    assert set(fitted.color_limits_) == set(fitted.maps_) == {"evidence", "decision", "refined"}
 
 
 def test_amino_acids_and_other_categories_are_concepts_as_they_are() -> None:
@@ -235,7 +310,11 @@ def test_amino_acids_and_other_categories_are_concepts_as_they_are() -> None:
     ]
     head = ProspectorHead(n_concepts=5, quantize="identity").fit(chains, [0, 1] * 4)
     np.testing.assert_array_equal(head.concepts(chains[1]), chains[1].embeddings[:, 0])
-    assert head.prospect(chains[1])[head.concepts(chains[1]) == 4].min() > 0
+    is_fourth = head.concepts(chains[1]) == 4
+    assert head.prospect(chains[1], "evidence")[is_fourth].min() > 0
+    assert auroc(head.prospect(chains[1], "refined"), is_fourth) > 0.7
+    with pytest.raises(InvalidInputError, match="n_concepts must be given with quantize='identity'"):
+        ProspectorHead(quantize="identity").fit(chains, [0, 1] * 4)
 
 
 def test_save_then_load_is_exact(fitted: ProspectorHead, tmp_path: Path) -> None:
@@ -243,13 +322,15 @@ def test_save_then_load_is_exact(fitted: ProspectorHead, tmp_path: Path) -> None
     fitted.save(tmp_path / "tumour.prospector", {"encoder": {"name": "stain-texture", "n_dims": 5}})
     loaded = load_head(tmp_path / "tumour.prospector")
     graph, _ = datum(True, 21)
-    for name in ("evidence", "decision"):
+    for name in ("evidence", "decision", "refined", None):
         np.testing.assert_array_equal(loaded.prospect(graph, name), fitted.prospect(graph, name))
     np.testing.assert_array_equal(loaded.predict_proba([graph]), fitted.predict_proba([graph]))
     assert loaded.describe() == fitted.describe()
     assert loaded.concept_names_[2] == "glands & <mucus>"
     assert loaded.get_params() == fitted.get_params()
     assert loaded.card_ == fitted.card_
+    assert (loaded.radius_, loaded.kernel_, loaded.best_map_) == (fitted.radius_, fitted.kernel_, fitted.best_map_)
+    assert loaded.selection_ == fitted.selection_
     assert [file.name for file in tmp_path.iterdir()] == ["tumour.prospector"]
 
 
@@ -309,7 +390,9 @@ def test_a_newer_format_a_foreign_file_and_no_file_are_told_apart(fitted: Prospe
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(headfile, "FORMAT_VERSION", 99)
         fitted.save(newer)
-    with pytest.raises(FileFormatError, match="format version 99; this version of napari-prospector reads version 1"):
+    with pytest.raises(
+        FileFormatError, match="format version 99; this version of napari-prospector reads versions 1 to 2"
+    ):
         load_head(newer)
     from safetensors.numpy import save_file
 
@@ -323,11 +406,11 @@ def test_a_newer_format_a_foreign_file_and_no_file_are_told_apart(fitted: Prospe
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kernel": "svm"}, "kernel must be 'fold-change' or 'linear'; got 'svm'"),
-        ({"radius": -1}, "radius must be a whole number of at least 0; got -1"),
+        ({"kernel": "svm"}, "kernel must be 'fold-change', 'linear' or 'auto'; got 'svm'"),
+        ({"radius": -1}, "radius must be a whole number of at least 0 or 'auto'; got -1"),
         ({"n_folds": 1}, "n_folds must be a whole number of at least 2"),
         ({"positive": "cat"}, r"positive must be one of the labels \['normal', 'tumour'\]; got 'cat'"),
-        ({"n_concepts": 0}, "n_concepts must be a whole number of at least 1"),
+        ({"n_concepts": 0}, "n_concepts must be a whole number of at least 1 or 'auto'; got 0"),
     ],
 )
 def test_parameters_that_cannot_be_meant_are_refused(changes: dict[str, object], message: str) -> None:
@@ -349,7 +432,9 @@ def test_labels_that_cannot_be_learned_from_are_refused() -> None:
 
 def test_a_map_token_or_target_that_is_not_there_is_refused(fitted: ProspectorHead) -> None:
     graph, _ = datum(True, 1)
-    with pytest.raises(InvalidInputError, match="map must be one of 'evidence', 'decision'; got 'attention'"):
+    with pytest.raises(
+        InvalidInputError, match="map must be one of 'evidence', 'decision', 'refined' for this head; got 'attention'"
+    ):
         fitted.prospect(graph, "attention")
     with pytest.raises(InvalidInputError, match=rf"token must lie between 0 and {graph.n_tokens - 1}; got -1"):
         fitted.explain(graph, -1)
@@ -360,13 +445,14 @@ def test_a_map_token_or_target_that_is_not_there_is_refused(fitted: ProspectorHe
 def test_progress_is_reported_by_stage_and_may_stop_the_work() -> None:
     graphs, labels, _ = cohort(6)
     seen: list[tuple[str, int, int]] = []
-    ProspectorHead(n_concepts=3).fit(graphs, labels, report=lambda *step: seen.append(step))
-    assert [stage for stage, done, total in seen if done == total] == [
-        "sample tokens",
-        "find concepts",
-        "count pairs",
-        "colour limits",
-    ]
+    plain = ProspectorHead(n_concepts=3, radius=1, kernel="linear", refine=False)
+    plain.fit(graphs, labels, report=lambda *step: seen.append(step))
+    stages = ["sample tokens", "find concepts", "count pairs", "colour limits"]
+    assert [stage for stage, done, total in seen if done == total] == stages
+    seen.clear()
+    ProspectorHead().fit(graphs, labels, report=lambda *step: seen.append(step))
+    assert {*stages, "read tokens", "compare kernels", "teach"} >= {stage for stage, _, _ in seen} >= {*stages, "teach"}
+    assert {stage for stage, done, total in seen if done == total} == {stage for stage, _, _ in seen}
 
     def stop(stage: str, done: int, total: int) -> None:
         raise KeyboardInterrupt

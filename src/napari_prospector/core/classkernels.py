@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from napari_prospector.core.kernels import block_totals, fit_kernel, fit_linear
 
-__all__ = ["MAPS", "ClassKernels", "fit_class_kernels"]
+__all__ = ["KERNEL_MAPS", "MAPS", "ClassKernels", "fit_class_kernels"]
 
-MAPS = ("evidence", "decision")
+KERNEL_MAPS = ("evidence", "decision")
+MAPS = (*KERNEL_MAPS, "refined")
+"""All maps by name; a head fitted without refinement lacks the last (`ProspectorHead.maps_`)."""
 
 
 @dataclass(frozen=True)

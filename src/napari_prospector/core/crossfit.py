@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from napari_prospector.core.classkernels import MAPS, ClassKernels, fit_class_kernels
-from napari_prospector.core.concepts import ConceptQuantizer, assign_all, sample_rows
+from napari_prospector.core.classkernels import KERNEL_MAPS, ClassKernels, fit_class_kernels
+from napari_prospector.core.concepts import ConceptQuantizer, assign_all
 from napari_prospector.core.graph import TokenGraph, convolve, count
 from napari_prospector.core.kernels import feature_count
+from napari_prospector.core.readout import TokenRows, token_features
+from napari_prospector.core.sharing import neighbour_mean
 from napari_prospector.errors import InvalidInputError
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "FittedPart",
     "Report",
     "TokenSample",
+    "TrainingSet",
+    "color_limit",
     "color_limits",
     "count_tables",
     "cross_fit",
@@ -83,29 +87,46 @@ def make_folds(
 
 @dataclass(frozen=True)
 class TokenSample:
-    """Tokens drawn from every datum once, from which any subset of the data can be clustered.
+    """Tokens drawn from every datum once, from which any subset of the data can be learned.
 
     Attributes
     ----------
     embeddings
         Shape (n_sampled, n_dims).
     owner
-        Shape (n_sampled,): the datum of each token.
+        Shape (n_sampled,): the datum of each token, ascending.
+    places
+        Shape (n_sampled,): its number within its datum.
     n_tokens
         Shape (n_data,): tokens of each datum.
+    rows
+        The same tokens as read-outs see them; None where none is to be fitted.
     """
 
     embeddings: NDArray[np.float32]
     owner: NDArray[np.int64]
+    places: NDArray[np.int64]
     n_tokens: NDArray[np.int64]
+    rows: TokenRows | None = None
 
     def fit_quantizer(self, parameters: dict[str, Any], keep: NDArray[np.bool_]) -> ConceptQuantizer:
         """Cluster the sampled tokens of the data that `keep` (n_data,) marks."""
         return ConceptQuantizer(**parameters).fit(self.embeddings[keep[self.owner]])
 
+    def of_datum(self, datum: int) -> slice:
+        """Return where the tokens of a datum lie in the sample."""
+        first, stop = np.searchsorted(self.owner, (datum, datum + 1))
+        return slice(int(first), int(stop))
+
 
 def sample_tokens(
-    graphs: Sequence[TokenGraph], max_sample: int, random_state: int, report: Report | None = None
+    graphs: Sequence[TokenGraph],
+    max_sample: int,
+    random_state: int,
+    report: Report | None = None,
+    *,
+    with_rows: bool = False,
+    n_categories: int | None = None,
 ) -> TokenSample:
     """Draw up to ``max_sample / n_data`` tokens from every datum, so that large data do not outvote small ones.
 
@@ -119,23 +140,118 @@ def sample_tokens(
         Seed.
     report
         Told after each datum.
+    with_rows, n_categories
+        Whether read-outs will be fitted, and what they see (`token_features`).
     """
     quota = max(1, -(-max_sample // len(graphs)))
     samples: list[NDArray[np.float32]] = []
+    places, features, around = [], [], []
     n_tokens = np.zeros(len(graphs), dtype=np.int64)
     for datum in range(len(graphs)):
         graph = graphs[datum]
         n_tokens[datum] = graph.n_tokens
-        samples.append(sample_rows([graph.embeddings], quota, random_state=random_state + datum))
+        places.append(_drawn(graph.n_tokens, quota, random_state + datum))
+        samples.append(graph.embeddings[places[-1]].astype(np.float32))
         if samples[-1].shape[1] != samples[0].shape[1]:
             raise InvalidInputError(
                 f"all data must have embeddings of the same n_dims; datum 0 has {samples[0].shape[1]}, "
                 f"datum {datum} has {samples[-1].shape[1]}."
             )
+        if with_rows:
+            seen = token_features(graph, n_categories)
+            around.append(neighbour_mean(graph, seen, places[-1]).astype(np.float32))
+            features.append(samples[-1] if n_categories is None else seen[places[-1]])
         if report is not None:
             report("sample tokens", datum + 1, len(graphs))
     owner = np.repeat(np.arange(len(graphs)), [len(sample) for sample in samples])
-    return TokenSample(np.concatenate(samples), owner, n_tokens)
+    embeddings = np.concatenate(samples)
+    rows = None
+    if with_rows:
+        shown = embeddings if n_categories is None else np.concatenate(features)
+        rows = TokenRows(shown, np.concatenate(around), owner)
+    return TokenSample(embeddings, owner, np.concatenate(places), n_tokens, rows)
+
+
+def _drawn(n_tokens: int, quota: int, random_state: int) -> NDArray[np.int64]:
+    """Draw up to `quota` of n tokens without replacement, in order; the same as `sample_rows` draws."""
+    if n_tokens <= quota:
+        return np.arange(n_tokens)
+    keys = np.random.default_rng(random_state).random(n_tokens)
+    return np.sort(np.argpartition(keys, quota)[:quota])
+
+
+class _Chosen(Sequence[TokenGraph]):
+    """Some of many data, loaded when they are asked for."""
+
+    def __init__(self, graphs: Sequence[TokenGraph], numbers: NDArray[np.int64]) -> None:
+        self._graphs, self._numbers = graphs, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._graphs[int(self._numbers[place])]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Data, their labels, and how they are divided.
+
+    Attributes
+    ----------
+    graphs
+        The data.
+    labels
+        Shape (n_data,), class numbers.
+    targets
+        Shape (n_targets,): the classes to find, one with two classes.
+    folds
+        Shape (n_data,), of `make_folds`; all 0 where nothing can be held out.
+    groups
+        Patient of each datum, or None.
+    sample
+        Tokens of all data.
+    report
+        Told (stage, done, total).
+    """
+
+    graphs: Sequence[TokenGraph]
+    labels: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    groups: Sequence[Hashable] | None
+    sample: TokenSample
+    report: Report | None = None
+
+    def only(self, numbers: NDArray[np.int64]) -> TrainingSet:
+        """Return the data of these numbers, (n,) ascending, with their folds as they are."""
+        owner = self.sample.owner
+        inside = np.isin(owner, numbers)
+        sample = TokenSample(
+            self.sample.embeddings[inside],
+            np.searchsorted(numbers, owner[inside]),
+            self.sample.places[inside],
+            self.sample.n_tokens[numbers],
+        )
+        groups = None if self.groups is None else [self.groups[int(datum)] for datum in numbers]
+        chosen = _Chosen(self.graphs, numbers)
+        return TrainingSet(chosen, self.labels[numbers], self.targets, self.folds[numbers], groups, sample, self.report)
+
+    @property
+    def kept(self) -> list[NDArray[np.bool_]]:
+        """Which data (n_data,) each part is fitted on: all, then all but each fold."""
+        everything = [np.ones(len(self.labels), dtype=bool)]
+        return everything + [self.folds != fold for fold in range(self.n_folds)]
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds; 0 where nothing can be held out."""
+        return int(self.folds.max()) + 1 if self.folds.max() > 0 else 0
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Report, if anybody listens."""
+        if self.report is not None:
+            self.report(stage, done, total)
 
 
 def count_tables(
@@ -206,50 +322,30 @@ class FittedPart:
     spoken_for: NDArray[np.int64]
 
 
-def cross_fit(
-    graphs: Sequence[TokenGraph],
-    labels: NDArray[np.int64],
-    targets: NDArray[np.int64],
-    folds: NDArray[np.int64],
-    settings: FitSettings,
-    report: Report | None = None,
-) -> list[FittedPart]:
+def cross_fit(training: TrainingSet, settings: FitSettings) -> list[FittedPart]:
     """Fit concepts and kernels on all data and, where there are folds, without each of them.
 
     Parameters
     ----------
-    graphs
-        Data; each is asked for twice.
-    labels
-        Shape (n_data,), class numbers.
-    targets
-        Shape (n_targets,), class numbers.
-    folds
-        Shape (n_data,), of `make_folds`.
+    training
+        Its data are asked for once.
     settings
         Of concepts and kernels.
-    report
-        Told (stage, done, total).
 
     Returns
     -------
     list[FittedPart]
         First the part fitted on all data, then one for each fold.
     """
-    sample = sample_tokens(graphs, settings.quantizer["max_sample"], settings.quantizer["random_state"], report)
-    kept = [np.ones(len(folds), dtype=bool)]
-    if folds.max() > 0:
-        kept += [folds != fold for fold in range(int(folds.max()) + 1)]
-    quantizers = []
+    kept, quantizers = training.kept, []
     for number, keep in enumerate(kept):
-        quantizers.append(sample.fit_quantizer(settings.quantizer, keep))
-        if report is not None:
-            report("find concepts", number + 1, len(kept))
-    tables = count_tables(graphs, quantizers, [settings.radius], report)
+        quantizers.append(training.sample.fit_quantizer(settings.quantizer, keep))
+        training.tell("find concepts", number + 1, len(kept))
+    tables = count_tables(training.graphs, quantizers, [settings.radius], training.report)
     parts = []
     for number, (quantizer, keep) in enumerate(zip(quantizers, kept, strict=True)):
-        counts = tables[number, settings.radius]
-        kernels = fit_class_kernels(counts[keep], labels[keep], targets, quantizer.n_concepts_, **settings.kernels)
+        counts, labels = tables[number, settings.radius], training.labels[keep]
+        kernels = fit_class_kernels(counts[keep], labels, training.targets, quantizer.n_concepts_, **settings.kernels)
         parts.append(FittedPart(quantizer, kernels, counts, np.flatnonzero(keep if keep.all() else ~keep)))
     return parts
 
@@ -257,7 +353,7 @@ def cross_fit(
 def color_limits(
     parts: Sequence[FittedPart], graphs: Sequence[TokenGraph], radius: int, report: Report | None = None
 ) -> dict[str, float]:
-    """Return the symmetric colour limit of each map: the 99th percentile of absolute scores of tokens.
+    """Return the symmetric colour limit of each map of the kernels: the 99th percentile of absolute scores of tokens.
 
     Parameters
     ----------
@@ -270,19 +366,24 @@ def color_limits(
     report
         Told (stage, done, total).
     """
-    seen: dict[str, list[NDArray[np.float64]]] = {name: [] for name in MAPS}
+    seen: dict[str, list[NDArray[np.float64]]] = {name: [] for name in KERNEL_MAPS}
     done = 0
     for part in parts:
         for datum in part.spoken_for:
             graph = graphs[int(datum)]
             concepts = part.quantizer.predict(graph.embeddings)
-            for name in MAPS:
+            for name in KERNEL_MAPS:
                 for target in range(len(part.kernels.evidence)):
                     kernel = part.kernels.map_kernel(name, target, part.counts[datum])
                     seen[name].append(np.abs(convolve(graph, concepts, kernel, radius)))
             done += 1
             if report is not None:
                 report("colour limits", done, len(graphs))
-    limits = {name: float(np.quantile(np.concatenate(scores), COLOR_QUANTILE)) for name, scores in seen.items()}
+    return {name: color_limit(np.concatenate(scores)) for name, scores in seen.items()}
+
+
+def color_limit(scores: NDArray[np.float64]) -> float:
+    """Return the symmetric colour limit (99th percentile of absolute values) of scores (n_tokens,)."""
+    limit = float(np.quantile(np.abs(scores), COLOR_QUANTILE))
     # a map that is 0 nearly everywhere still needs a scale to be drawn on
-    return {name: limit if limit > 0 else 1.0 for name, limit in limits.items()}
+    return limit if limit > 0 else 1.0

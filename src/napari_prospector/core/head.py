@@ -18,31 +18,21 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from napari_prospector.core.calibration import cross_fitted_probability, fit_platt
-from napari_prospector.core.classkernels import MAPS
-from napari_prospector.core.crossfit import (
-    FitSettings,
-    FittedPart,
-    Report,
-    color_limits,
-    count_tables,
-    cross_fit,
-    make_folds,
-)
+from napari_prospector.core.classkernels import KERNEL_MAPS, MAPS
+from napari_prospector.core.crossfit import FitSettings, FittedPart, Report, count_tables
 from napari_prospector.core.description import describe_head
 from napari_prospector.core.explanation import Explanation, pair_features
+from napari_prospector.core.fitting import learn
 from napari_prospector.core.graph import TokenGraph, ball, convolve, count
 from napari_prospector.core.headfile import check_tokens_card, read_head_file, write_head_file
 from napari_prospector.core.kernels import KERNELS, fit_kernel
+from napari_prospector.core.labels import class_labels
 from napari_prospector.core.packing import pack_head, unpack_head
 from napari_prospector.errors import FileFormatError, InvalidInputError, ProspectorWarning
 
 __all__ = ["Explanation", "ProspectorHead", "fit_kernel", "load_head"]
 
-FEWEST_PER_CLASS = 3
 CALIBRATED_FROM = 10
-
-# with two classes, the one whose name says "nothing found" is not the one to look for
-NEGATIVE_NAMES = {"normal", "negative", "neg", "benign", "control", "healthy", "none", "no", "false", "0", "-1"}
 
 
 class ProspectorHead(BaseEstimator):
@@ -51,11 +41,14 @@ class ProspectorHead(BaseEstimator):
     Parameters
     ----------
     n_concepts
-        Number of concepts, K.
+        Number of concepts, K; ``"auto"`` tries 10, 20 and 30.
     radius
-        Tokens within this many hops pair with a token; 0 leaves the concepts alone.
+        Tokens within this many hops pair with a token; 0 leaves the concepts alone; ``"auto"`` tries 0, 1 and 2.
     kernel
-        Kernel of the evidence map: ``"fold-change"`` or ``"linear"``.
+        Kernel of the evidence map: ``"fold-change"`` or ``"linear"``; ``"auto"`` tries both.
+    refine
+        Whether to fit the refined map too (`core.refine`). What is ``"auto"``, how much neighbours share and which map
+        is shown are chosen out of fold, from labels of data alone (`core.criterion`).
     alpha, tau
         Fold-change: Bonferroni-corrected Mann-Whitney level (``None`` is off); smallest weight kept, in log2.
     l1_ratio
@@ -65,14 +58,15 @@ class ProspectorHead(BaseEstimator):
     geometry, whiten
         Of the concepts (`ConceptQuantizer`).
     max_sample
-        Largest number of training tokens that k-means sees, drawn evenly from all data.
+        Largest number of training tokens that k-means and read-outs see, drawn evenly from all data.
     n_folds
         Folds of the out-of-fold work: calibration, Brier score, colour limits.
     positive
         With two classes, the label that maps look for. ``None``: the label that is not named like a negative
         (normal, negative, benign, control, healthy, none, no, false, 0, -1), else the last in sorted order.
     reference
-        Follow the authors' code for the evidence kernel, quirks included.
+        Follow the authors' code for the evidence kernel, quirks included: nothing is chosen (30 concepts, radius 1,
+        fold-change unless told otherwise) and nothing refined.
     random_state
         Seed of sample, clustering and folds.
 
@@ -84,6 +78,16 @@ class ProspectorHead(BaseEstimator):
         The class that maps show unless told otherwise; ``None`` with more than two classes.
     quantizer_ : ConceptQuantizer
     kernels_ : ClassKernels
+    refiner_ : Refiner or None
+        Draws the refined map; its `amount` is the share of the neighbours.
+    radius_, kernel_ : int, str
+        As given or chosen; so is the number of concepts, ``quantizer_.n_concepts_``.
+    maps_ : tuple[str, ...]
+        The maps that this head draws.
+    best_map_ : str
+        The map that `prospect` draws unless told otherwise: the one that came out best out of fold.
+    selection_ : Selection
+        What was tried, with intervals; `Selection.sentence` says it in words.
     color_limits_ : dict[str, float]
         For each map the symmetric colour limit: the 99th percentile of absolute scores of training tokens, out of
         fold, so that all slides share one scale.
@@ -101,17 +105,18 @@ class ProspectorHead(BaseEstimator):
 
     def __init__(
         self,
-        n_concepts: int = 30,
-        radius: int = 1,
-        kernel: str = "fold-change",
+        n_concepts: int | str = "auto",
+        radius: int | str = "auto",
+        kernel: str = "auto",
         *,
+        refine: bool = True,
         alpha: float | None = None,
         tau: float = 0.0,
         l1_ratio: float = 0.5,
         quantize: str = "k-means",
         geometry: str = "auto",
         whiten: str | None = None,
-        max_sample: int = 50_000,
+        max_sample: int = 30_000,
         n_folds: int = 5,
         positive: Hashable | None = None,
         reference: bool = False,
@@ -120,6 +125,7 @@ class ProspectorHead(BaseEstimator):
         self.n_concepts = n_concepts
         self.radius = radius
         self.kernel = kernel
+        self.refine = refine
         self.alpha = alpha
         self.tau = tau
         self.l1_ratio = l1_ratio
@@ -139,12 +145,12 @@ class ProspectorHead(BaseEstimator):
         groups: Sequence[Hashable] | None = None,
         report: Report | None = None,
     ) -> Self:
-        """Fit concepts, kernels, calibration and colour limits.
+        """Fit concepts, kernels, read-outs, calibration and colour limits, and choose what is not given.
 
         Parameters
         ----------
         graphs
-            Any sequence; each item is asked for three times, so it may load on access.
+            Any sequence; each item is asked for a few times, so it may load on access.
         labels
             Shape (n_data,): the class of each datum.
         groups
@@ -176,24 +182,31 @@ class ProspectorHead(BaseEstimator):
         True
         """
         self._check_parameters()
-        numbers, targets = self.check_labels(graphs, labels, groups)
-        folds = make_folds(numbers, groups, self.n_folds, self.random_state)
-        parts = cross_fit(graphs, numbers, targets, folds, self.fit_settings(), report)
-        self.quantizer_, self.kernels_ = parts[0].quantizer, parts[0].kernels
+        known = class_labels(graphs, labels, groups, self.positive)
+        self.classes_, self.target_ = known.classes, known.target
+        learned = learn(self, graphs, known, groups, report)
+        self.quantizer_, self.kernels_ = learned.parts[0].quantizer, learned.parts[0].kernels
+        self.radius_, self.kernel_ = learned.settings.radius, learned.settings.kernels["kernel"]
+        self.refiner_ = None if learned.refinement is None else learned.refinement.refiner
+        self.selection_, self.best_map_ = learned.selection, learned.best_map
         self.concept_names_ = [f"concept {concept}" for concept in range(self.quantizer_.n_concepts_)]
-        self.n_data_ = {str(name): int((numbers == i).sum()) for i, name in enumerate(self.classes_)}
+        self.n_data_ = {str(name): int((known.numbers == i).sum()) for i, name in enumerate(self.classes_)}
         self.card_: dict[str, Any] = {}
-        # where no folds can be made the head can only be judged on what it has seen, and its notes say so
-        judged = parts[1:] or parts
-        self._calibrate(judged, numbers, targets, folds)
-        self.color_limits_ = color_limits(judged, graphs, self.radius, report)
-        self._set_notes(is_out_of_fold=len(parts) > 1)
+        self._calibrate(learned.judged, known.numbers, known.targets, learned.training.folds)
+        self.color_limits_ = learned.limits
+        self._set_notes(is_out_of_fold=learned.training.n_folds > 0)
         return self
+
+    @property
+    def maps_(self) -> tuple[str, ...]:
+        """The maps that this head draws."""
+        check_is_fitted(self)
+        return KERNEL_MAPS if self.refiner_ is None else MAPS
 
     def prospect(
         self,
         graph: TokenGraph,
-        map: str = "evidence",
+        map: str | None = None,
         target: Hashable | None = None,
     ) -> NDArray[np.float64]:
         """Score every token of a datum.
@@ -204,7 +217,8 @@ class ProspectorHead(BaseEstimator):
             Embeddings of the encoder that the head was fitted on.
         map
             ``"evidence"``: where the class lives; the scores add up to kernel · counts. ``"decision"``: what the
-            classifier used; the scores add up to the logit less the intercept (`kernels_.intercept`).
+            classifier used; the scores add up to the logit less the intercept (`kernels_.intercept`). ``"refined"``:
+            what a read-out of the embeddings finds that the kernel has taught. None: `best_map_`.
         target
             The class to look for; may be left out with two classes. With two classes the map of the other class
             is the negative of this one.
@@ -221,8 +235,11 @@ class ProspectorHead(BaseEstimator):
         """
         concepts = self.concepts(graph)
         number, sign = self._target_number(target)
-        kernel = self._map_kernel(graph, concepts, map, number)
-        return sign * convolve(graph, concepts, kernel, self.radius)
+        chosen = self._map_name(map)
+        if chosen == "refined" and self.refiner_ is not None:
+            return np.asarray(sign * self.refiner_.scores(graph, number))
+        kernel = self._map_kernel(graph, concepts, chosen, number)
+        return sign * convolve(graph, concepts, kernel, self.radius_)
 
     def concepts(self, graph: TokenGraph) -> NDArray[np.int32]:
         """Return the concept (n_tokens,) of every token: the sprite of the datum."""
@@ -240,23 +257,30 @@ class ProspectorHead(BaseEstimator):
 
         Parameters
         ----------
-        graph, map, target
+        graph, target
             As in `prospect`.
+        map
+            ``"evidence"`` or ``"decision"``.
         token
             Number of the token, 0 … n_tokens - 1.
 
         Raises
         ------
         InvalidInputError
-            As in `prospect`, or if there is no such token.
+            As in `prospect`, if there is no such token, or if the map is no sum over concepts and pairs.
         """
+        if map not in KERNEL_MAPS:
+            raise InvalidInputError(
+                f"Only evidence and decision maps are sums over concepts and pairs; got map={map!r}. "
+                "Pass map='evidence'."
+            )
         concepts = self.concepts(graph)
         if not 0 <= token < graph.n_tokens:
             raise InvalidInputError(f"token must lie between 0 and {graph.n_tokens - 1}; got {token}.")
         number, sign = self._target_number(target)
         kernel = sign * self._map_kernel(graph, concepts, map, number)
         own = int(concepts[token])
-        neighbours = ball(graph, token, self.radius) if self.radius > 0 else np.empty(0, dtype=np.int64)
+        neighbours = ball(graph, token, self.radius_) if self.radius_ > 0 else np.empty(0, dtype=np.int64)
         contributions = kernel[pair_features(self.quantizer_.n_concepts_, own, concepts[neighbours])]
         score = float(kernel[own] + contributions.sum())
         return Explanation(
@@ -273,8 +297,8 @@ class ProspectorHead(BaseEstimator):
             kernel, logit for the linear one. Uncalibrated.
         """
         check_is_fitted(self)
-        table = count_tables(graphs, [self.quantizer_], [self.radius])[0, self.radius]
-        return self.kernels_.datum_scores(self.kernel, table)
+        table = count_tables(graphs, [self.quantizer_], [self.radius_])[0, self.radius_]
+        return self.kernels_.datum_scores(self.kernel_, table)
 
     def predict_proba(self, graphs: Sequence[TokenGraph]) -> NDArray[np.float64]:
         """Return the probability (n_data, n_classes) of each class, in the order of `classes_`.
@@ -335,57 +359,28 @@ class ProspectorHead(BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Refuse parameters that cannot be meant."""
-        if self.kernel not in KERNELS:
-            raise InvalidInputError(f"kernel must be 'fold-change' or 'linear'; got {self.kernel!r}.")
-        for name, lowest in (("radius", 0), ("n_folds", 2), ("max_sample", 1)):
+        if self.kernel not in (*KERNELS, "auto"):
+            raise InvalidInputError(f"kernel must be 'fold-change', 'linear' or 'auto'; got {self.kernel!r}.")
+        if self.refine not in (True, False):
+            raise InvalidInputError(f"refine must be True or False; got {self.refine!r}.")
+        for name, lowest in (("n_concepts", 1), ("radius", 0), ("n_folds", 2), ("max_sample", 1)):
             value = getattr(self, name)
+            if name in ("n_concepts", "radius") and value == "auto":
+                continue
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < lowest:
-                raise InvalidInputError(f"{name} must be a whole number of at least {lowest}; got {value!r}.")
-
-    def check_labels(
-        self, graphs: Sequence[TokenGraph], labels: ArrayLike, groups: Sequence[Hashable] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Check labels; set `classes_` and `target_`; return class numbers (n_data,) and target classes."""
-        names = np.asarray(labels)
-        if names.ndim != 1 or len(names) != len(graphs) or (groups is not None and len(groups) != len(graphs)):
-            n_groups = "" if groups is None else f" and {len(groups)} groups"
-            raise InvalidInputError(
-                f"labels (and groups) must have one entry per datum; got {len(graphs)} data, labels of shape "
-                f"{names.shape}{n_groups}."
-            )
-        self.classes_, numbers = np.unique(names, return_inverse=True)
-        sizes = np.bincount(numbers)
-        if len(self.classes_) < 2:
-            raise InvalidInputError(
-                f"labels must hold at least two classes; got only {self.classes_.tolist()}. Add data of another class."
-            )
-        if sizes.min() < FEWEST_PER_CLASS:
-            scarce = self.classes_[sizes.argmin()]
-            raise InvalidInputError(
-                f"each class needs at least {FEWEST_PER_CLASS} data; class {str(scarce)!r} has {sizes.min()}. Add data."
-            )
-        if len(self.classes_) > 2:
-            self.target_: Any = None
-            return numbers, np.arange(len(self.classes_))
-        self.target_ = _positive_class(self.classes_, self.positive)
-        return numbers, np.array([self._target_index()])
+                choice = " or 'auto'" if name in ("n_concepts", "radius") else ""
+                raise InvalidInputError(f"{name} must be a whole number of at least {lowest}{choice}; got {value!r}.")
 
     def _target_index(self) -> int:
         """Return the class number of `target_`."""
         return int(np.flatnonzero(self.classes_ == self.target_)[0])
 
-    def fit_settings(self) -> FitSettings:
-        """Return what decides how concepts and kernels are fitted."""
-        quantizer = {
-            "n_concepts": self.n_concepts,
-            "method": self.quantize,
-            "geometry": self.geometry,
-            "whiten": self.whiten,
-            "max_sample": self.max_sample,
-            "random_state": self.random_state,
-        }
-        kernels = {name: getattr(self, name) for name in ("kernel", "alpha", "tau", "l1_ratio", "reference")}
-        return FitSettings(self.radius, quantizer, kernels)
+    def fit_settings(self, **chosen: Any) -> FitSettings:
+        """Return what decides how concepts and kernels are fitted, with what was chosen in place of ``"auto"``."""
+        values = {**self.get_params(), **chosen}
+        quantizer = {name: values[name] for name in ("n_concepts", "geometry", "whiten", "max_sample", "random_state")}
+        kernels = {name: values[name] for name in ("kernel", "alpha", "tau", "l1_ratio", "reference")}
+        return FitSettings(values["radius"], {**quantizer, "method": self.quantize}, kernels)
 
     def _calibrate(
         self,
@@ -398,7 +393,7 @@ class ProspectorHead(BaseEstimator):
         scores = np.empty((len(numbers), len(targets)))
         for part in parts:
             held_out = part.counts[part.spoken_for]
-            scores[part.spoken_for] = part.kernels.datum_scores(self.kernel, held_out)
+            scores[part.spoken_for] = part.kernels.datum_scores(self.kernel_, held_out)
         self.out_of_fold_scores_ = scores
         self.platt_ = [fit_platt(scores[:, i], numbers == target) for i, target in enumerate(targets)]
         is_out_of_fold = folds.max() > 0
@@ -450,15 +445,23 @@ class ProspectorHead(BaseEstimator):
             return names.index(chosen), 1.0
         return 0, 1.0 if chosen == self.target_ else -1.0
 
+    def _map_name(self, name: str | None) -> str:
+        """Return the name of a map that this head draws."""
+        chosen = self.best_map_ if name is None else name
+        if chosen not in self.maps_:
+            why = " It was fitted without refinement; fit it with refine=True." if chosen == "refined" else ""
+            raise InvalidInputError(
+                f"map must be one of {', '.join(repr(one) for one in self.maps_)} for this head; got {chosen!r}.{why}"
+            )
+        return chosen
+
     def _map_kernel(
         self, graph: TokenGraph, concepts: NDArray[np.int32], map_name: str, target: int
     ) -> NDArray[np.float64]:
         """Return the kernel (p,) that draws the named map of this datum."""
-        if map_name not in MAPS:
-            raise InvalidInputError(f"map must be one of {', '.join(map(repr, MAPS))}; got {map_name!r}.")
         if map_name == "evidence":
             return np.asarray(self.kernels_.evidence[target])
-        counts = count(graph, concepts, self.quantizer_.n_concepts_, self.radius)
+        counts = count(graph, concepts, self.quantizer_.n_concepts_, self.radius_)
         return self.kernels_.map_kernel(map_name, target, counts)
 
 
@@ -486,14 +489,3 @@ def load_head(path: str | os.PathLike[str]) -> ProspectorHead:
 def _brier(scores: NDArray[np.float64], is_target: NDArray[np.bool_], folds: NDArray[np.int64]) -> float:
     """Return the Brier score of out-of-fold scores (n_data,), calibrated out of fold as well."""
     return float(np.mean((cross_fitted_probability(scores, is_target, folds) - is_target) ** 2))
-
-
-def _positive_class(classes: NDArray[Any], positive: Hashable | None) -> Any:
-    """Choose which of two classes the maps look for."""
-    names = classes.tolist()
-    if positive is not None:
-        if positive not in names:
-            raise InvalidInputError(f"positive must be one of the labels {names}; got {positive!r}.")
-        return positive
-    hopeful = [name for name in names if str(name).strip().lower() not in NEGATIVE_NAMES]
-    return hopeful[0] if len(hopeful) == 1 else names[-1]

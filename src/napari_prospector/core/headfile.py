@@ -23,7 +23,8 @@ from napari_prospector.errors import FileFormatError, MismatchError, MissingFile
 __all__ = ["FORMAT", "FORMAT_VERSION", "check_tokens_card", "read_head_file", "write_head_file"]
 
 FORMAT = "napari-prospector head"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # version 1 had neither a refined map nor a choice
 MPP_TOLERANCE = 0.05
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -81,10 +82,10 @@ def read_head_file(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise FileFormatError(f"{source.name} is a safetensors file but not a head of napari-prospector.")
     version = card.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise FileFormatError(
             f"{source.name} has head format version {version}; this version of napari-prospector reads "
-            f"version {FORMAT_VERSION}. Update napari-prospector or fit the head again."
+            f"versions {READABLE_VERSIONS[0]} to {FORMAT_VERSION}. Update napari-prospector or fit the head again."
         )
     if card.get("tensors_sha256") != _digest(tensors):
         raise FileFormatError(

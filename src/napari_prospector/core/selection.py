@@ -21,6 +21,7 @@ from napari_prospector.core.crossfit import Report, count_tables, make_folds, sa
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.core.kernels import block_totals, fit_linear, fold_change
+from napari_prospector.core.labels import class_labels
 from napari_prospector.core.measures import auroc
 from napari_prospector.errors import InvalidInputError
 
@@ -159,7 +160,8 @@ def select_head(
         As `ProspectorHead.fit`; or if a class comes from one group only, so that nothing can be held out.
     """
     template = ProspectorHead(**fixed)
-    numbers, targets = template.check_labels(graphs, labels, groups)
+    known = class_labels(graphs, labels, groups, template.positive)
+    numbers, targets = known.numbers, known.targets
     folds = make_folds(numbers, groups, template.n_folds, template.random_state)
     if folds.max() == 0:
         raise InvalidInputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
@@ -9,11 +11,19 @@ from scipy.sparse import csr_array
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.errors import InvalidInputError
 
-__all__ = ["neighbour_mean", "share_scores"]
+__all__ = ["adjacency_matrix", "neighbour_mean", "share_scores"]
 
 
-def neighbour_mean(graph: TokenGraph, values: ArrayLike) -> NDArray[np.float64]:
-    """Average over the direct neighbours of every token, the token itself left out.
+def adjacency_matrix(graph: TokenGraph, dtype: Any = np.float64) -> csr_array:
+    """Return the adjacency (n_tokens, n_tokens) of a graph, 1 for an edge."""
+    ones = np.ones(graph.indices.size, dtype=dtype)
+    return csr_array((ones, graph.indices, graph.indptr), shape=(graph.n_tokens, graph.n_tokens))
+
+
+def neighbour_mean(
+    graph: TokenGraph, values: NDArray[np.floating[Any]], rows: NDArray[np.int64] | None = None
+) -> NDArray[np.floating[Any]]:
+    """Average over the direct neighbours of tokens, the token itself left out.
 
     Parameters
     ----------
@@ -21,19 +31,22 @@ def neighbour_mean(graph: TokenGraph, values: ArrayLike) -> NDArray[np.float64]:
         Its edges say who is a neighbour.
     values
         Shape (n_tokens,) or (n_tokens, n_columns).
+    rows
+        Shape (n_rows,): the tokens wanted. None: all.
 
     Returns
     -------
-    NDArray[np.float64]
-        Shape of `values`; a token without neighbours keeps its own value.
+    NDArray[np.floating]
+        Shape (n_rows,) or (n_rows, n_columns), of the type of `values`; a token without neighbours keeps its own value.
     """
-    own = np.asarray(values, dtype=np.float64)
-    edges = np.ones(graph.indices.size)
-    adjacency = csr_array((edges, graph.indices, graph.indptr), shape=(graph.n_tokens, graph.n_tokens))
-    degree = np.diff(graph.indptr).astype(np.float64)
-    if own.ndim == 2:
+    own = values if rows is None else values[rows]
+    adjacency = adjacency_matrix(graph, values.dtype)
+    degree = np.diff(graph.indptr).astype(values.dtype)
+    if rows is not None:
+        adjacency, degree = adjacency[rows], degree[rows]
+    if values.ndim == 2:
         degree = degree[:, None]
-    return np.where(degree > 0, (adjacency @ own) / np.maximum(degree, 1), own)
+    return np.asarray(np.where(degree > 0, (adjacency @ values) / np.maximum(degree, 1), own))
 
 
 def share_scores(graph: TokenGraph, scores: ArrayLike, amount: float) -> NDArray[np.float64]:
