@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from benchmarks.tasks.task import Split, Task
 from benchmarks.tasks.zinc import CysteineThenHistidine
-from napari_prospector.core.classkernels import MAPS
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.study.baselines import BASELINES, fit_baselines
 from napari_prospector.study.baselines.probe import TokenProbe
+from napari_prospector.study.head_maps import HeadMap, best_map_of
 
 __all__ = [
     "CEILING",
@@ -76,33 +76,6 @@ class Contestant:
     def graphs(self, split: Split) -> Sequence[TokenGraph]:
         """Return the graphs that the method reads."""
         return split.vector_graphs if self.reads_vectors else split.graphs
-
-
-@dataclass(frozen=True)
-class HeadMap:
-    """One map of a fitted head; None is the one that it draws unless told otherwise."""
-
-    head: ProspectorHead
-    map: str | None
-    target: str
-
-    @property
-    def n_parameters(self) -> int:
-        """Weights of the kernel, and what a refined map has learned beyond."""
-        refiner = getattr(self.head, "refiner_", None)
-        drawn = getattr(self.head, "best_map_", "evidence") if self.map is None else self.map
-        # one read-out; its offset, the share of the neighbours and the weight of the evidence map
-        more = refiner.weights.shape[1] + 3 if drawn == "refined" and refiner is not None else 0
-        return int(self.head.kernels_.evidence.shape[1] + more)
-
-    def prospect(self, graph: TokenGraph) -> NDArray[np.float64]:
-        """Return the map, (n_tokens,)."""
-        named = {} if self.map is None else {"map": self.map}
-        return self.head.prospect(graph, target=self.target, **named)
-
-    def target_probability(self, graphs: Sequence[TokenGraph]) -> NDArray[np.float64]:
-        """Return how probable the class is for each datum, (n_data,)."""
-        return np.asarray(self.head.predict_proba(graphs)[:, self.head.classes_.tolist().index(self.target)])
 
 
 def keys_of(task: Task) -> list[str]:
@@ -170,23 +143,21 @@ def _head_rows(task: Task, seed: int) -> Iterator[Contestant]:
     """Fit the default head and yield its maps, the one that it draws first."""
     head, seconds = _fitted(make_head(task, seed), task.train.graphs, task.train)
     chosen = _choice(head)
-    yield Contestant("prospector (default)", HeadMap(head, None, task.target), False, seconds, chosen)
-    for name in getattr(head, "maps_", MAPS):
+    yield Contestant("prospector (default)", HeadMap(head, best_map_of(head), task.target), False, seconds, chosen)
+    for name in head.maps_:
         yield Contestant(f"prospector, {name}", HeadMap(head, name, task.target), False, seconds)
 
 
 def _choice(head: ProspectorHead) -> dict[str, Any]:
     """Return what a head chose by itself, why, and the share of neighbours in a score."""
-    amount = getattr(getattr(head, "refiner_", None), "amount", None)
-    card = {
-        "map": getattr(head, "best_map_", "evidence"),
+    return {
+        "map": head.best_map_,
         "n_concepts": int(head.quantizer_.n_concepts_),
-        "amount": 0.0 if amount is None else float(amount),
+        "radius": head.radius_,
+        "kernel": head.kernel_,
+        "amount": 0.0 if head.refiner_ is None else float(head.refiner_.amount),
+        "why": head.selection_.sentence(),
     }
-    for name in ("radius", "kernel"):
-        card[name] = getattr(head, f"{name}_", getattr(head, name))
-    selection = getattr(head, "selection_", None)
-    return card if selection is None else {**card, "why": selection.sentence()}
 
 
 def _baselines(task: Task, seed: int, names: Sequence[str]) -> Iterator[tuple[str, Contestant]]:
