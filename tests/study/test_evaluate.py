@@ -110,8 +110,8 @@ def test_probabilities_of_data_are_judged_too(
     assert 0 <= evidence.brier < 0.25
     assert regression.datum_auroc > 0.5
     assert np.isnan([flat.datum_auroc, flat.brier]).all()
-    probability = HeadMap(head, target="normal").target_probability(graphs)
-    np.testing.assert_allclose(probability, 1 - HeadMap(head).target_probability(graphs))
+    probability = HeadMap(head, "evidence", "normal").target_probability(graphs)
+    np.testing.assert_allclose(probability, 1 - HeadMap(head, "evidence").target_probability(graphs))
 
 
 def test_a_constant_method_equals_the_constant_row(evaluation: Evaluation) -> None:
@@ -166,7 +166,7 @@ def test_a_head_of_three_classes_is_measured_on_the_class_that_is_named() -> Non
             embeddings[:7, i % 3] += 5
     graphs = [chain_graph(embeddings) for embeddings in drawn]
     truths = [np.arange(N_TOKENS) < 7] * 33
-    head = ProspectorHead(n_concepts=7, random_state=1).fit(graphs[:18], labels[:18])
+    head = ProspectorHead(n_concepts=7, radius=1, kernel="fold-change", random_state=1).fit(graphs[:18], labels[:18])
     with pytest.raises(InvalidInputError, match=r"target must name the class to find; labels are \['a', 'b', 'c'\]"):
         evaluate(head, graphs[18:], labels[18:], truths[18:], n_boot=11)
     for target in ("b", "c"):

@@ -38,7 +38,7 @@ def evaluation() -> Evaluation:
     for embeddings, size in zip(drawn, sizes, strict=True):
         embeddings[:size, 0] += 3
     graphs = [chain_graph(embeddings) for embeddings in drawn]
-    head = ProspectorHead(n_concepts=5).fit(graphs[:12], labels[:12])
+    head = ProspectorHead(n_concepts=5, radius=1, kernel="fold-change", refine=False).fit(graphs[:12], labels[:12])
     regression = MeanPooledLogistic(target="tumour").fit(graphs[:12], labels[:12])
     methods = {"prospector": head, "mean-pooled": regression, "flat": ConstantMap()}
     truths = [np.arange(N_TOKENS) < size for size in sizes]

@@ -8,9 +8,12 @@ import pytest
 import tifffile
 from tifffile import xml2dict
 
+from napari_prospector.core.classkernels import MAPS
+from napari_prospector.core.head import ProspectorHead
 from napari_prospector.errors import InvalidInputError, StorageError
-from napari_prospector.study.exchange import on_grid, write_map, write_token_table
+from napari_prospector.study.exchange import on_grid, write_map, write_slide_map, write_token_table
 from napari_prospector.tokens.geometry import GridGeometry
+from napari_prospector.tokens.store import DONE, TokenGrid
 
 GEOMETRY = GridGeometry(rows=5, cols=7, tile=448, stride=224, origin=(13, 29), slide_mpp=0.25, tile_px=224)
 MASK = np.random.default_rng(0).random((5, 7)) < 0.7
@@ -55,6 +58,28 @@ def test_the_table_gives_every_token_its_box_centre_and_exact_score(tmp_path: Pa
         assert (int(line["row0_px"]), int(line["col0_px"])) == (13 + 224 * row, 29 + 224 * col)
         assert float(line["row_um"]) == pytest.approx((13 + 224 * row + 223.5) * 0.25, abs=1e-3)
         assert float(line["evidence"]) == score
+
+
+def test_without_a_name_the_best_map_is_written_and_every_file_says_which_it_is(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    card = {"name": "toy", "n_dims": 3}
+    with TokenGrid.create(tmp_path / "a.tokens.zarr", GEOMETRY, card, "a.tif", "f", (1400, 1900)) as grid:
+        for block in grid.blocks():
+            state = np.full(GEOMETRY.shape, DONE, np.uint8)[block.tokens]
+            grid.write_block(block, generator.normal(size=(*state.shape, 3)).astype(np.float32), state)
+        graph = grid.graph()
+    graphs = [graph.with_embeddings(graph.embeddings + i % 2) for i in range(8)]
+    head = ProspectorHead(n_concepts=3, radius=1, kernel="fold-change").fit(graphs, ["a", "b"] * 4)
+    for name in (None, *MAPS):
+        written = write_slide_map(tmp_path / str(name), head, tmp_path / "a.tokens.zarr", name)
+        shown = head.best_map_ if name is None else name
+        assert written.map == shown
+        assert [path.name for path in written.files] == [f"a.{shown}.ome.tif", "a.concepts.ome.tif", f"a.{shown}.csv"]
+        np.testing.assert_allclose(tifffile.imread(written.files[0]).ravel(), head.prospect(graph, shown), rtol=1e-6)
+        assert written.files[2].read_text(encoding="utf-8").splitlines()[0].endswith(f"{shown},concept")
+    with pytest.raises(InvalidInputError, match="map must be one of 'evidence', 'decision', 'refined'"):
+        write_slide_map(tmp_path / "none", head, tmp_path / "a.tokens.zarr", "saliency")
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:

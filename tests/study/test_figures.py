@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.errors import InvalidInputError, MismatchError
-from napari_prospector.study.figures import SlidePicture, draw_picture, draw_token_grid, map_colors
+from napari_prospector.study.figures import SlidePicture, draw_picture, draw_token_grid, map_colors, picture_of
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.pyramid import write_pyramid
 from napari_prospector.tokens.store import DONE, TokenGrid
@@ -139,7 +139,7 @@ def test_a_picture_comes_from_a_head_a_token_grid_and_a_slide(tmp_path: Path) ->
             grid.write_block(block, generator.normal(size=(*state.shape, 3)).astype(np.float32), state)
         graph = grid.graph()
     graphs = [graph.with_embeddings(graph.embeddings + i % 2) for i in range(8)]
-    head = ProspectorHead(n_concepts=3).fit(graphs, ["a", "b"] * 4)
+    head = ProspectorHead(n_concepts=3, radius=1, kernel="fold-change").fit(graphs, ["a", "b"] * 4)
     whole = draw_token_grid(
         tmp_path / "whole.png",
         head,
@@ -151,3 +151,9 @@ def test_a_picture_comes_from_a_head_a_token_grid_and_a_slide(tmp_path: Path) ->
     alone = draw_token_grid(tmp_path / "alone.png", head, tmp_path / "a.tokens.zarr", map_name="decision", target="a")
     assert len(panels(whole, 4)) == 4
     assert len(panels(alone, 2)) == 2
+    with TokenGrid.open(tmp_path / "a.tokens.zarr") as grid:
+        for name in (None, "evidence", "decision", "refined"):
+            shown = picture_of(head, grid, map_name=name)
+            assert shown.map_name == (name or head.best_map_)
+            assert shown.limit == head.color_limits_[shown.map_name]
+            np.testing.assert_array_equal(shown.scores, head.prospect(graph, name))

@@ -43,9 +43,13 @@ def test_a_head_learns_from_patients_what_it_learns_from_slides_that_were_joined
     graphs = [chain_graph(generator.normal(size=(17, N_DIMS)) + 2 * (i // 2 % 2)) for i in range(28)]
     labels, patients = [f"c{i // 2 % 2}" for i in range(28)], [f"p{i // 2}" for i in range(28)]
     learned = as_data(graphs, labels, patients, "group")
-    head = ProspectorHead(n_concepts=3).fit(learned.graphs, learned.labels, learned.groups)
+    head = ProspectorHead(n_concepts=3, radius=1, kernel="fold-change", refine=False).fit(
+        learned.graphs, learned.labels, learned.groups
+    )
     by_hand = [join_graphs(graphs[i : i + 2]) for i in range(0, 28, 2)]
-    other = ProspectorHead(n_concepts=3).fit(by_hand, labels[::2], patients[::2])
+    other = ProspectorHead(n_concepts=3, radius=1, kernel="fold-change", refine=False).fit(
+        by_hand, labels[::2], patients[::2]
+    )
     assert head.n_data_ == {"c0": 7, "c1": 7}
     np.testing.assert_array_equal(head.kernels_.evidence, other.kernels_.evidence)
     np.testing.assert_array_equal(head.predict_proba(learned.graphs), other.predict_proba(by_hand))

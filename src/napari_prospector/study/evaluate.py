@@ -30,7 +30,7 @@ from napari_prospector.core.reliability import Reliability, reliability
 from napari_prospector.errors import InvalidInputError, MismatchError
 from napari_prospector.study.baselines import Method
 from napari_prospector.study.evaluation import DatumProbabilities, Evaluation, EvaluationRow
-from napari_prospector.study.head_maps import HeadMap, best_map_of, maps_of
+from napari_prospector.study.head_maps import HeadMap, maps_of
 from napari_prospector.study.patients import LabelledGraphs, PatientGraphs, as_data
 from napari_prospector.study.strata import strata
 
@@ -192,8 +192,7 @@ def _lines(named: Mapping[str, ProspectorHead | Method], target: Hashable) -> di
             lines[name] = _Line(name, method)
             continue
         for map_name in maps_of(method):
-            is_best = map_name == best_map_of(method)
-            lines[f"{name}, {map_name}"] = _Line(name, HeadMap(method, map_name, target), is_best)
+            lines[f"{name}, {map_name}"] = _Line(name, HeadMap(method, map_name, target), map_name == method.best_map_)
     return lines
 
 
@@ -242,7 +241,7 @@ def _draw(
 
 def _said(method: ProspectorHead | Method, target: Hashable, judged: LabelledGraphs) -> NDArray[np.float64] | None:
     """Return the probabilities of whole data, (n_data,); None where the method gives none."""
-    asked = HeadMap(method, target=target) if isinstance(method, ProspectorHead) else method
+    asked = HeadMap(method, method.best_map_, target) if isinstance(method, ProspectorHead) else method
     return asked.target_probability(judged.graphs)
 
 

@@ -29,8 +29,8 @@ class SlideMap:
     ----------
     name
         Of the slide, without extension.
-    target
-        The class that the map looks for.
+    map, target
+        Which map, and the class that it looks for.
     probability
         Of that class, for the whole slide.
     files
@@ -38,6 +38,7 @@ class SlideMap:
     """
 
     name: str
+    map: str
     target: str
     probability: float
     files: tuple[Path, ...]
@@ -47,7 +48,7 @@ def write_slide_map(
     folder: str | os.PathLike[str],
     head: ProspectorHead,
     store: str | os.PathLike[str],
-    map_name: str = "evidence",
+    map_name: str | None = None,
     target: Hashable | None = None,
 ) -> SlideMap:
     """Apply a head to a token grid and write its map: scores and concepts as OME-TIFF, and a table of tokens.
@@ -61,10 +62,12 @@ def write_slide_map(
     store
         Token grid, finished.
     map_name, target
-        As in `ProspectorHead.prospect`.
+        As in `ProspectorHead.prospect`; all files are named after the map, or say which it is.
 
     Raises
     ------
+    InvalidInputError
+        If the head draws no such map, or does not know the target.
     MismatchError
         If the head was fitted on another encoder, weights or tile size.
     StorageError
@@ -74,6 +77,7 @@ def write_slide_map(
     with TokenGrid.open(store) as grid:
         head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
         graph, mask, geometry, slide_name = grid.graph(), grid.mask, grid.geometry, str(grid.attrs["slide_name"])
+    map_name = head.best_map_ if map_name is None else map_name
     scores, concepts = head.prospect(graph, map_name, target), head.concepts(graph)
     name, shown = Path(slide_name).stem, str(looked_for)
     encoder = head.card_.get("encoder") or {}
@@ -89,7 +93,7 @@ def write_slide_map(
     table = out / f"{name}.{map_name}.csv"
     files.append(write_token_table(table, mask, geometry, {map_name: scores, "concept": concepts}))
     probability = head.predict_proba([graph])[0, head.classes_.tolist().index(looked_for)]
-    return SlideMap(name, shown, float(probability), tuple(files))
+    return SlideMap(name, map_name, shown, float(probability), tuple(files))
 
 
 def on_grid(values: ArrayLike, mask: NDArray[np.bool_], fill: float) -> NDArray[Any]:

@@ -111,7 +111,7 @@ def picture_of(
     grid: TokenGrid,
     slide: Slide | None = None,
     *,
-    map_name: str = "evidence",
+    map_name: str | None = None,
     target: Hashable | None = None,
     truth: ArrayLike | None = None,
     label: str = "",
@@ -138,6 +138,7 @@ def picture_of(
     SlidePicture
     """
     graph = grid.graph()
+    map_name = head.best_map_ if map_name is None else map_name
     shown = head.target_ if target is None else target
     rows, cols = grid.attrs["level0_shape"]
     overview, scale = None, (1.0, 1.0)
@@ -167,7 +168,7 @@ def draw_token_grid(
     store: str | os.PathLike[str],
     slide: str | os.PathLike[str] | None = None,
     *,
-    map_name: str = "evidence",
+    map_name: str | None = None,
     target: Hashable | None = None,
     slide_mpp: float | None = None,
     truth: ArrayLike | None = None,

@@ -9,7 +9,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_prospector.core.classkernels import MAPS
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.head import ProspectorHead
 
@@ -18,13 +17,12 @@ __all__ = ["HeadMap", "best_map_of", "maps_of"]
 
 def maps_of(head: ProspectorHead) -> tuple[str, ...]:
     """Return the maps of a head, the best first."""
-    best, drawn = best_map_of(head), getattr(head, "maps_", MAPS)
-    return (best, *(name for name in drawn if name != best))
+    return (head.best_map_, *(name for name in head.maps_ if name != head.best_map_))
 
 
 def best_map_of(head: ProspectorHead) -> str:
     """Return the map that a head draws unless told otherwise."""
-    return str(getattr(head, "best_map_", MAPS[0]))
+    return head.best_map_
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class HeadMap:
     """
 
     head: ProspectorHead
-    map: str = "evidence"
+    map: str
     target: Hashable | None = None
     name: str = "prospector"
 
@@ -69,7 +67,7 @@ class HeadMap:
     def n_parameters(self) -> int:
         """Weights of the kernel of one class and numbers of the centres; for the refined map its read-out too."""
         kernel = self.head.kernels_.evidence.shape[1]
-        refiner = getattr(self.head, "refiner_", None) if self.map == "refined" else None
+        refiner = self.head.refiner_ if self.map == "refined" else None
         # with the read-out go its offset, the share of the neighbours and the weight of the evidence map
         readout = 0 if refiner is None else refiner.weights.shape[1] + 3
         return int(kernel + self.head.quantizer_.n_concepts_ * self.head.quantizer_.mean_.size + readout)
