@@ -23,6 +23,21 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return made
 
 
+@pytest.fixture(scope="session")
+def plain_head(study: Study) -> Path:
+    """A head of the same cohort without a refined map."""
+    from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.study.cohort import Cohort
+    from napari_prospector.study.cohort_graphs import CohortGraphs
+
+    train = Cohort.read(study.table).split("train")
+    graphs = CohortGraphs.of_cohort(train, study.tokens)
+    head = ProspectorHead(n_concepts=3, radius=1, kernel="fold-change", refine=False, n_folds=2)
+    path = study.folder / "plain.prospector"
+    head.fit(graphs, train.labels, train.groups).save(path, graphs.head_card(train))
+    return path
+
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from small_study import make_cohort
 
+from napari_prospector.core.head import load_head
 from napari_prospector.tokens.pyramid import CohortProgress
 
 
@@ -25,7 +26,8 @@ def test_the_demo_ends_with_the_paths_of_what_it_made(
     assert "The mean colour of a slide tells the classes apart with AUROC" in err
     command = next(line for line in out.splitlines() if line.startswith("napari:")).partition("prospect ")[2]
     assert "'out é/drawn/36-slides-seed-0/slides/slide 6.tif'" in command
-    for name in ("tumour.prospector", "maps/slide 6.evidence.png", "evaluation/report.html", "evaluation/pictures"):
+    best = load_head(tmp_path / "out é" / "tumour.prospector").best_map_
+    for name in ("tumour.prospector", f"maps/slide 6.{best}.png", "evaluation/report.html", "evaluation/pictures"):
         assert (tmp_path / "out é" / name).exists()
     assert str(tmp_path) not in (tmp_path / "out é" / "evaluation" / "report.html").read_text(encoding="utf-8")
 

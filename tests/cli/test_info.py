@@ -4,6 +4,9 @@ from typing import Any
 import pytest
 from small_study import COLS, N_SLIDES, ROWS, Study
 
+from napari_prospector.core.classkernels import MAPS
+from napari_prospector.core.head import load_head
+
 
 @pytest.fixture(scope="module")
 def results(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -11,7 +14,8 @@ def results(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from napari_prospector.cli import main
 
     folder = tmp_path_factory.mktemp("results")
-    assert main(["map", str(study.head), str(study.grid(8)), "-o", str(folder), "--json"]) == 0
+    words = ["--map", "evidence", "--json"]
+    assert main(["map", str(study.head), str(study.grid(8)), "-o", str(folder), *words]) == 0
     words = ["--pictures", "1", "--no-baselines", "--json"]
     assert main(["evaluate", str(study.head), str(study.table), "-o", str(folder), *words]) == 0
     return folder
@@ -27,6 +31,30 @@ def test_a_head_a_token_grid_a_cohort_and_a_slide_say_what_they_are(study: Study
     assert grid["encoder"]["name"] == "stain-texture"
     _, cohort = prospect_json("info", study.table)
     assert (cohort["n_data"], cohort["n_truths"], cohort["splits"]) == (N_SLIDES, N_SLIDES, {"train": 6, "test": 4})
+
+
+def test_a_head_says_which_maps_it_draws_which_is_best_and_how_it_was_chosen(
+    study: Study, prospect: Any, prospect_json: Any
+) -> None:
+    head = load_head(study.head)
+    _, found = prospect_json("info", study.head)
+    assert (found["maps"], found["best_map"]) == (list(MAPS), head.best_map_)
+    assert (found["n_concepts"], found["radius"], found["kernel"]) == (3, head.radius_, head.kernel_)
+    assert found["refined_amount"] == head.refiner_.amount
+    assert found["selection_sentence"] == head.selection_.sentence()
+    assert [row["map"] for row in found["selection_rows"]] == [row["map"] for row in head.selection_.rows()]
+    code, out, _ = prospect("info", study.head)
+    assert code == 0
+    for said in (f"**{head.best_map_}** map", "maps: evidence, decision, refined", head.selection_.sentence()):
+        assert said in out
+    assert f"neighbours' share {head.refiner_.amount:g}" in out
+
+
+def test_a_head_without_a_refined_map_says_so(plain_head: Path, prospect: Any, prospect_json: Any) -> None:
+    _, found = prospect_json("info", plain_head)
+    assert (found["maps"], found["best_map"]) == (["evidence", "decision"], "evidence")
+    assert (found["refined_amount"], found["selection_rows"]) == (None, [])
+    assert "maps: evidence, decision\n" in prospect("info", plain_head)[1]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,18 @@ import pytest
 import tifffile
 from small_study import COLS, ROWS, Study, write_table
 
+from napari_prospector.cli.map import map_slides
+from napari_prospector.cli.view import view
+from napari_prospector.core.classkernels import MAPS
 from napari_prospector.core.head import load_head
+from napari_prospector.tokens.store import TokenGrid
 
 
 def test_a_slide_gets_scores_concepts_table_and_picture(study: Study, prospect: Any, tmp_path: Path) -> None:
-    code, out, _ = prospect("map", study.head, study.slide(8), "-o", tmp_path / "ma ps", "--tokens", study.tokens)
+    words = ("-o", tmp_path / "ma ps", "--tokens", study.tokens, "--map", "evidence")
+    code, out, _ = prospect("map", study.head, study.slide(8), *words)
     assert code == 0
+    assert out.startswith("slide 8.tif, evidence for tumour: ")
     names = [f"slide 8.{what}" for what in ("concepts.ome.tif", "evidence.csv", "evidence.ome.tif", "evidence.png")]
     assert sorted(path.name for path in (tmp_path / "ma ps").iterdir()) == names
     assert all(name in out for name in names)
@@ -22,6 +28,50 @@ def test_a_slide_gets_scores_concepts_table_and_picture(study: Study, prospect: 
     with (tmp_path / "ma ps" / "slide 8.evidence.csv").open(encoding="utf-8") as stream:
         told = [float(row["evidence"]) for row in csv.DictReader(stream)]
     np.testing.assert_allclose(scores.ravel(), told, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_every_map_of_a_head_is_drawn_as_the_head_draws_it_and_says_which_it_is(
+    name: str, study: Study, prospect_json: Any, tmp_path: Path
+) -> None:
+    code, found = prospect_json("map", study.head, study.grid(8), "-o", tmp_path, "--map", name)
+    assert code == 0
+    assert [row["map"] for row in found["maps"]] == [name]
+    with tifffile.TiffFile(tmp_path / f"slide 8.{name}.ome.tif") as tiff:
+        assert f"{name} for tumour" in tiff.ome_metadata
+        drawn = tiff.asarray()
+    with TokenGrid.open(study.grid(8)) as grid:
+        scores = load_head(study.head).prospect(grid.graph(), name)
+    np.testing.assert_allclose(drawn.ravel(), scores, rtol=1e-6)
+    assert (tmp_path / f"slide 8.{name}.png").is_file()
+
+
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_without_a_name_the_best_map_of_the_head_is_drawn(
+    is_plain: bool, study: Study, plain_head: Path, prospect: Any, tmp_path: Path
+) -> None:
+    path = plain_head if is_plain else study.head
+    best = load_head(path).best_map_
+    code, out, _ = prospect("map", path, study.grid(8), "-o", tmp_path)
+    assert code == 0
+    assert f", {best} for tumour: " in out
+    assert (tmp_path / f"slide 8.{best}.ome.tif").is_file()
+
+
+def test_a_map_that_the_head_does_not_draw_is_refused_before_anything_is_made(
+    study: Study, plain_head: Path, prospect: Any, tmp_path: Path
+) -> None:
+    code, out, err = prospect("map", plain_head, study.slide(0), "-o", tmp_path / "m", "--map", "refined")
+    assert (code, out) == (1, "")
+    assert "This head draws no refined map, only evidence and decision. Pass --map evidence" in err
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_command_line_offers_the_maps_of_the_core() -> None:
+    for command in (map_slides, view):
+        (option,) = [option for option in command.params if option.name == "map_name"]
+        assert tuple(option.type.choices) == MAPS
+        assert "Default: the head's own best" in option.help
 
 
 def test_a_token_grid_may_stand_for_its_slide(study: Study, prospect_json: Any, tmp_path: Path) -> None:

@@ -30,8 +30,17 @@ def test_view_starts_napari_as_a_process_and_returns_its_exit_code(
     assert started[0][:3] == [sys.executable, "-m", "napari_prospector._napari.view"]
     assert started[0][3:] == [
         *(str(study.slide(0)), "--head", str(study.head), "--tokens", "new.tokens.zarr"),
-        *("--map", "evidence", "--mpp", "0.5"),
+        *("--mpp", "0.5"),
     ]
+
+
+@pytest.mark.parametrize("name", ["evidence", "refined"])
+def test_view_passes_the_map_that_is_asked_for(
+    name: str, study: Study, prospect: Any, started: list[list[str]]
+) -> None:
+    pytest.importorskip("napari")
+    assert prospect("view", study.slide(0), "--head", study.head, "--map", name)[0] == 7
+    assert started[0][-2:] == ["--map", name]
 
 
 @pytest.mark.parametrize("words", [["no.svs"], ["SLIDE", "--head", "no.prospector"], ["SLIDE", "--tokens", "no.zarr"]])

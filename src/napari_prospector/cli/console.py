@@ -24,6 +24,7 @@ __all__ = [
     "encoder_options",
     "examples",
     "json_option",
+    "map_option",
     "mpp_option",
     "print_table",
     "progress_bar",
@@ -56,6 +57,14 @@ def examples(*commands: str) -> str:
 
 device_option = click.option(
     "--device", metavar="NAME", help="Where a timm model runs: cpu, cuda, cuda:1, mps; default: the fastest there is."
+)
+map_option = click.option(
+    "--map",
+    "map_name",
+    # written out: core.classkernels, where the names live, imports numba
+    type=click.Choice(["evidence", "decision", "refined"]),
+    help="evidence: what is typical of the class; decision: what a classifier of whole slides uses; refined: what a "
+    "read-out of the embeddings finds that the evidence has taught. Default: the head's own best.",
 )
 weights_option = click.option(
     "--weights", type=click.Path(dir_okay=False), help="Weight file, where the head's encoder needs one."

@@ -81,7 +81,7 @@ def demo(out: Path, generated: bool, n_slides: int, seed: int, as_json: bool) ->
     head.save(head_path, graphs.head_card(train))
     test = table.split("test")
     stores = dict(zip((Path(row.path) for row in test), test.store_paths(tokens), strict=True))
-    maps, errors = map_stores(head, stores, out / "maps", "evidence", None, None, quiet=as_json)
+    maps, errors = map_stores(head, stores, out / "maps", None, None, None, quiet=as_json)
     found = evaluate_cohort(head, table, tokens, seed=seed, quiet=as_json)
     files = found.write(out / "evaluation")
     shown = next(Path(row.path) for row in test if row.label == head.target_)

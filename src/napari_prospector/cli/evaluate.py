@@ -249,7 +249,7 @@ def _rivals(
             fitted |= fit_rivals(names, learned, target, seed, report)
     if compared.ceiling:
         truths = cohort_truths(train, slides.grids, target)
-        refiner = getattr(head, "refiner_", None)  # averaged as the refined map is
+        refiner = head.refiner_  # the ceiling is averaged as the refined map is
         amount = MEAN_OF_NINE if refiner is None else refiner.amount
         fitted |= fit_ceiling(as_data(slides, train.labels, train.groups), truths, target, seed, amount)
     return fitted
@@ -284,7 +284,6 @@ def write_cohort_report(
 ) -> Path:
     """Draw pictures of test slides, those of the target first, and write the HTML report beside the tables."""
     from napari_prospector.study.figures import draw_token_grid
-    from napari_prospector.study.head_maps import best_map_of
     from napari_prospector.study.report import ReportPicture, write_report
     from napari_prospector.study.truths import cohort_truths
     from napari_prospector.tokens.store import TokenGrid
@@ -302,8 +301,8 @@ def write_cohort_report(
         for i in progress.track(sorted(set(shown)), description="draw pictures"):
             row, path = test.rows[i], out / "pictures" / f"{test.names[i]}.png"
             slide = None if row.is_tokens else row.path
-            shown_as = {"map_name": best_map_of(head), "target": target, "label": row.label}
-            draw_token_grid(path, head, stores[i], slide, slide_mpp=row.mpp, truth=truths[i], **shown_as)
+            shown_as = {"target": target, "label": row.label, "truth": truths[i]}
+            draw_token_grid(path, head, stores[i], slide, slide_mpp=row.mpp, **shown_as)
             drawn.append(ReportPicture(path, f"{test.names[i]}, labelled {row.label}"))
     title = f"Finding {found.target} on {len(test)} slides"
     return write_report(

@@ -13,6 +13,7 @@ from napari_prospector.cli.console import (
     device_option,
     examples,
     json_option,
+    map_option,
     mpp_option,
     progress_bar,
     tell_error,
@@ -56,14 +57,7 @@ __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the token grids; default: tokens/ in OUT.",
 )
-@click.option(
-    "--map",
-    "map_name",
-    type=click.Choice(["evidence", "decision"]),
-    default="evidence",
-    show_default=True,
-    help="evidence: what is typical of the class; decision: what a classifier of whole slides uses.",
-)
+@map_option
 @click.option("--target", metavar="LABEL", help="The class to look for; may be left out with two classes.")
 @mpp_option
 @weights_option
@@ -74,7 +68,7 @@ def map_slides(
     slides: tuple[Path, ...],
     out: Path,
     tokens: Path | None,
-    map_name: str,
+    map_name: str | None,
     target: str | None,
     mpp: float | None,
     weights: str | None,
@@ -91,6 +85,7 @@ def map_slides(
 
     model = load_head(head)
     label = label_of(model, target)
+    _check_map(model, map_name)
     check_names(slides, "Maps", with_suffix=False)
     check_place(out / "any")
     stores, errors = _finished(
@@ -98,9 +93,8 @@ def map_slides(
     )
     written, refused = map_stores(model, stores, out, map_name, label, mpp, quiet=as_json)
     errors |= refused
-    told(
-        {"maps": written, "errors": errors}, as_json, [f"{row['slide']}: {', '.join(row['files'])}" for row in written]
-    )
+    lines = [f"{row['slide']}, {row['map']} for {row['target']}: {', '.join(row['files'])}" for row in written]
+    told({"maps": written, "errors": errors}, as_json, lines)
     if not errors:
         return Exit.OK
     return Exit.PARTLY if written else Exit.REFUSED
@@ -143,7 +137,7 @@ def map_stores(
     head: ProspectorHead,
     stores: Mapping[Path, Path],
     out: Path,
-    map_name: str,
+    map_name: str | None,
     target: Any,
     mpp: float | None,
     *,
@@ -160,7 +154,7 @@ def map_stores(
     out
         Folder for the files.
     map_name, target, mpp
-        As on the command line.
+        As on the command line; without a name the head's best map.
     quiet
         Show no progress.
 
@@ -212,20 +206,35 @@ def label_of(head: ProspectorHead, target: str | None) -> Any:
     return None if target is None else by_word[target]
 
 
+def _check_map(head: ProspectorHead, map_name: str | None) -> None:
+    """Refuse a map that a head does not draw, before slides are embedded for it.
+
+    Raises
+    ------
+    InvalidInputError
+        If the head was fitted without refinement and the refined map is asked for.
+    """
+    if map_name is not None and map_name not in head.maps_:
+        raise InvalidInputError(
+            f"This head draws no {map_name} map, only {' and '.join(head.maps_)}. Pass --map {head.best_map_}, or fit "
+            "the head again with refinement."
+        )
+
+
 def _draw(
-    head: ProspectorHead, slide: Path, store: Path, out: Path, map_name: str, target: Any, mpp: float | None
+    head: ProspectorHead, slide: Path, store: Path, out: Path, map_name: str | None, target: Any, mpp: float | None
 ) -> dict[str, Any]:
     """Write all files of one slide."""
     from napari_prospector.study.exchange import write_slide_map
     from napari_prospector.study.figures import draw_token_grid
 
     written = write_slide_map(out, head, store, map_name, target)
-    picture = out / f"{written.name}.{map_name}.png"
+    picture = out / f"{written.name}.{written.map}.png"
     own_slide = None if store == slide else slide
-    draw_token_grid(picture, head, store, own_slide, map_name=map_name, target=target, slide_mpp=mpp)
+    draw_token_grid(picture, head, store, own_slide, map_name=written.map, target=target, slide_mpp=mpp)
     return {
         "slide": slide.name,
-        "map": map_name,
+        "map": written.map,
         "target": written.target,
         "probability": written.probability,
         "files": [str(path) for path in (*written.files, picture)],

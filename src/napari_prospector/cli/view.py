@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from napari_prospector.cli.console import examples, mpp_option, weights_option
+from napari_prospector.cli.console import examples, map_option, mpp_option, weights_option
 from napari_prospector.errors import MissingExtraError, MissingFileError
 
 __all__ = ["view"]
@@ -27,14 +27,7 @@ __all__ = ["view"]
 @click.option(
     "--tokens", type=click.Path(path_type=Path), help="Token grid of the slide; with a head, made where there is none."
 )
-@click.option(
-    "--map",
-    "map_name",
-    type=click.Choice(["evidence", "decision"]),
-    default="evidence",
-    show_default=True,
-    help="Which map is shown.",
-)
+@map_option
 @click.option("--target", metavar="LABEL", help="The class to look for; default: the head's own.")
 @mpp_option
 @weights_option
@@ -42,7 +35,7 @@ def view(
     slide: Path,
     head: Path | None,
     tokens: Path | None,
-    map_name: str,
+    map_name: str | None,
     target: str | None,
     mpp: float | None,
     weights: str | None,
