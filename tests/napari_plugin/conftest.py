@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from napari_prospector.core.graph import grid_graph
-from napari_prospector.core.head import ProspectorHead
+from napari_prospector.core.head import ProspectorHead, load_head
 from napari_prospector.tokens.encoders import cards
 from napari_prospector.tokens.encoders.cards import EncoderCard, load_encoder
 from napari_prospector.tokens.pyramid import write_pyramid
@@ -101,14 +101,26 @@ def mean_colour(monkeypatch: pytest.MonkeyPatch) -> MeanColour:
 
 @pytest.fixture(scope="session")
 def head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A head that was fitted to find purple among pink."""
+    """A head that was fitted to find purple among pink, without a refined map."""
+    return _fit(tmp_path_factory.mktemp("heads") / "square.prospector", refine=False)
+
+
+@pytest.fixture(scope="session")
+def refined_head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head of the same purpose whose best map is the refined one."""
+    file = _fit(tmp_path_factory.mktemp("heads") / "refined.prospector", refine=True)
+    assert load_head(file).best_map_ == "refined"
+    return file
+
+
+def _fit(file: Path, *, refine: bool) -> Path:
+    """Fit and save a head; without neighbours its evidence map is the square itself."""
     rng = np.random.default_rng(5)
     graphs = [_graph(rng, n_purple=7 * (i % 2)) for i in range(8)]
-    # without neighbours the map is the square itself
-    head = ProspectorHead(n_concepts=2, radius=0, n_folds=2, geometry="euclidean", random_state=0)
-    head.fit(graphs, ["normal", "tumour"] * 4)
-    file = tmp_path_factory.mktemp("heads") / "square.prospector"
-    head.save(file, {"encoder": MeanColour.card.to_json()})
+    head = ProspectorHead(
+        n_concepts=2, radius=0, kernel="fold-change", refine=refine, n_folds=2, geometry="euclidean", random_state=0
+    )
+    head.fit(graphs, ["normal", "tumour"] * 4).save(file, {"encoder": MeanColour.card.to_json()})
     return file
 
 

@@ -83,7 +83,7 @@ def test_the_built_in_encoder_is_loaded_by_its_card(job: ProspectJob) -> None:
         grid_graph(np.ones((3, 5), bool), encoder.encode(rng.integers(0, 256, (15, 67, 67, 3), np.uint8)))
         for _ in range(6)
     ]
-    head = ProspectorHead(n_concepts=2, n_folds=2).fit(graphs, [0, 1] * 3)
+    head = ProspectorHead(n_concepts=2, radius=1, kernel="fold-change", refine=False, n_folds=2).fit(graphs, [0, 1] * 3)
     head.card_ = {"encoder": encoder.card.to_json()}
     _, result = finish(prospect(replace(job, head=head)))
     assert np.isfinite(result.scores).any()

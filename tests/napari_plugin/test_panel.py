@@ -108,6 +108,66 @@ def test_from_slide_to_map(viewer: Any, panel: ProspectPanel, planted: Any, qtbo
     assert not said
 
 
+def load(panel: ProspectPanel, head: Path, qtbot: Any) -> None:
+    """Choose a head and wait until it is there."""
+    panel.choose_head(head)
+    qtbot.waitUntil(panel.run_button.isEnabled, timeout=LONG_MS)
+
+
+def listed_maps(panel: ProspectPanel) -> list[str]:
+    return [panel.form.map.itemText(i) for i in range(panel.form.map.count())]
+
+
+def test_the_best_map_of_the_head_is_drawn_unless_another_is_chosen(
+    viewer: Any, panel: ProspectPanel, refined_head_file: Path, planted: Any, qtbot: Any
+) -> None:
+    load(panel, refined_head_file, qtbot)
+    assert panel.form.map.currentText() == "refined"
+    assert "best map: refined" in panel.form.head_caption.text()
+    panel.run_button.click()
+    finish(panel, qtbot)
+    assert names(viewer) == ["case7", "case7 · concepts", "case7 · refined"]
+    drawn = viewer.layers["case7 · refined"]
+    assert provenance(drawn)["map"] == "refined"
+    assert drawn.contrast_limits[1] == pytest.approx(panel._head.color_limits_["refined"])  # type: ignore[union-attr]
+    inside = np.zeros(planted.grid, bool)
+    inside[planted.tokens] = True
+    assert np.nanmin(drawn.data[inside]) > np.nanmax(drawn.data[~inside])
+    assert "refined for tumour" in panel.color_bar.toolTip()
+    panel.form.map.setCurrentText("evidence")
+    panel.run_button.click()
+    finish(panel, qtbot)
+    assert names(viewer)[-2:] == ["case7 · concepts", "case7 · evidence"]
+
+
+def test_the_maps_that_are_offered_are_those_of_the_head(
+    panel: ProspectPanel, head_file: Path, refined_head_file: Path, qtbot: Any
+) -> None:
+    from qtpy.QtCore import Qt
+
+    assert listed_maps(panel) == ["evidence", "decision"]
+    load(panel, refined_head_file, qtbot)
+    assert listed_maps(panel) == ["evidence", "decision", "refined"]
+    hints = [panel.form.map.itemData(i, Qt.ItemDataRole.ToolTipRole) for i in range(3)]
+    assert hints[2].startswith("Refined: what a read-out of the embeddings finds")
+    assert ["best of this head" in hint for hint in hints] == [False, False, True]
+
+
+def test_the_users_choice_of_a_map_stays_with_another_head_that_draws_it(
+    panel: ProspectPanel, head_file: Path, refined_head_file: Path, qtbot: Any
+) -> None:
+    panel.form.map.setCurrentText("decision")
+    load(panel, refined_head_file, qtbot)
+    assert panel.request.map == "decision"
+    panel.form.map.setCurrentText("refined")
+    load(panel, head_file, qtbot)
+    assert panel.request.map == "evidence"
+    panel.form.head.set_path(None)
+    assert panel.request.map is None
+    load(panel, refined_head_file, qtbot)
+    assert panel.request.map == "refined"
+
+
 def test_a_second_run_replaces_the_layers_of_the_first(viewer: Any, panel: ProspectPanel, qtbot: Any) -> None:
     for map_name in ("evidence", "evidence", "decision"):
         panel.form.map.setCurrentText(map_name)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from napari_prospector._napari.request import MAPS as LISTED_MAPS
 from napari_prospector._napari.request import (
     Facts,
     ProspectJob,
@@ -22,14 +23,17 @@ from napari_prospector._napari.request import (
     head_caption,
     plan,
 )
+from napari_prospector.core.classkernels import KERNEL_MAPS, MAPS
 
 
-def head(*classes: str, **card: Any) -> Any:
+def head(*classes: str, maps: tuple[str, ...] = MAPS, **card: Any) -> Any:
     return SimpleNamespace(
         classes_=list(classes) or ["normal", "tumour"],
         card_={"encoder": {"name": "stain-texture", "tile_px": 224, "mpp": 0.5, **card}},
-        n_concepts=17,
-        radius=2,
+        quantizer_=SimpleNamespace(n_concepts_=17),
+        radius_=2,
+        maps_=maps,
+        best_map_=maps[-1],
         is_calibrated_=False,
     )
 
@@ -51,6 +55,24 @@ def test_a_complete_request_becomes_a_job() -> None:
     assert job.head is KNOWN.head
     assert job.mpp == 0.25
     assert job.also_look_in == ()
+
+
+@pytest.mark.parametrize("maps", [MAPS, KERNEL_MAPS])
+def test_without_a_map_the_best_of_the_head_is_drawn(maps: tuple[str, ...]) -> None:
+    job = plan(ASKED, replace(KNOWN, head=head(maps=maps)))
+    assert isinstance(job, ProspectJob)
+    assert job.map == maps[-1]
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_every_map_of_the_head_can_be_asked_for(name: str) -> None:
+    job = plan(replace(ASKED, map=name), KNOWN)
+    assert isinstance(job, ProspectJob)
+    assert job.map == name
+
+
+def test_the_listed_maps_are_those_of_the_core() -> None:
+    assert LISTED_MAPS == MAPS
 
 
 def test_tokens_of_the_command_line_are_looked_for_unless_a_folder_is_named() -> None:
@@ -76,7 +98,12 @@ def test_a_token_grid_is_its_own_store_and_needs_no_pixel_size() -> None:
         ({}, {"head": None}, "tumour.prospector is being loaded"),
         ({}, {"head": None, "head_problem": "It is damaged."}, "It is damaged"),
         ({"target": "benign"}, {}, "'benign' is no class of this head; it knows normal, tumour"),
-        ({"map": "refined"}, {}, "A map is one of evidence, decision; got 'refined'"),
+        ({"map": "saliency"}, {}, "This head draws evidence, decision, refined; got 'saliency'"),
+        (
+            {"map": "refined"},
+            {"head": head(maps=KERNEL_MAPS)},
+            "This head draws no refined map; choose one of evidence, decision.",
+        ),
         ({}, {"head": head("a", "b", "c")}, "Choose the class to look for: a, b, c"),
         ({}, {"slide_mpp": None}, "case7.svs states no pixel size. Fill in 'Pixel size'"),
         ({"mpp": 0.01}, {}, "A pixel size lies between 0.05 and 20.0 µm; got 0.01"),
@@ -119,7 +146,7 @@ def test_a_caption_says_what_a_head_is() -> None:
     caption = head_caption(head())
     assert caption == (
         "normal / tumour · 17 concepts, radius 2 · stain-texture, tiles of 224 px at 0.5 µm"
-        " · probabilities not calibrated"
+        " · best map: refined · probabilities not calibrated"
     )
 
 

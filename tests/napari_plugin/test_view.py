@@ -42,6 +42,30 @@ def test_a_head_starts_at_once_and_its_layers_come(
     assert not panel.is_running
 
 
+def test_without_a_map_the_best_of_the_head_comes(
+    viewer: Any, slide_file: Path, refined_head_file: Path, qtbot: Any
+) -> None:
+    view(slide_file, refined_head_file, viewer=viewer)
+    qtbot.waitUntil(lambda: "case7 · refined" in [layer.name for layer in viewer.layers], timeout=LONG_MS)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"map": "refined"}, "This head draws no refined map; choose one of evidence, decision."),
+        ({"target": "benign"}, "'benign' is no class of this head; it knows normal, tumour."),
+    ],
+)
+def test_a_map_or_class_that_the_head_lacks_is_refused_and_nothing_is_drawn(
+    viewer: Any, slide_file: Path, head_file: Path, qtbot: Any, asked: dict[str, str], sentence: str
+) -> None:
+    view(slide_file, head_file, viewer=viewer, **asked)
+    panel = panel_of(viewer)
+    qtbot.waitUntil(lambda: panel.status.text() == sentence, timeout=LONG_MS)
+    assert not panel.is_running
+    assert [layer.name for layer in viewer.layers] == ["case7"]
+
+
 def test_a_pixel_size_that_is_passed_needs_no_question(
     viewer: Any, planted: Any, head_file: Path, tmp_path: Path, qtbot: Any
 ) -> None:

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_prospector._napari.fields import PathField
-from napari_prospector._napari.request import MAPS, MPP_RANGE, encoder_of
+from napari_prospector._napari.request import MPP_RANGE, encoder_of
 
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
@@ -28,6 +28,8 @@ __all__ = ["ProspectForm"]
 MAP_HINTS = {
     "evidence": "Evidence: where the class lives.",
     "decision": "Decision: what the classifier used; it adds up to the slide's score.",
+    "refined": "Refined: what a read-out of the embeddings finds that labels and the kernel have taught; "
+    "no sum over concepts.",
 }
 
 
@@ -46,9 +48,8 @@ class ProspectForm(QWidget):
         self.head_caption = _caption()
         self.map = QComboBox()
         self.map.setAccessibleName("Map")
-        for name in MAPS:
-            self.map.addItem(name)
-            self.map.setItemData(self.map.count() - 1, MAP_HINTS[name], Qt.ItemDataRole.ToolTipRole)
+        # what the user chose, not the panel; it outlives the head
+        self._chosen_map: str | None = None
         self.target = QComboBox()
         self.target.setAccessibleName("Class")
         self.mpp = QDoubleSpinBox()
@@ -67,6 +68,7 @@ class ProspectForm(QWidget):
             box.setMinimumContentsLength(6)
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._lay_out()
+        self.map.currentTextChanged.connect(self._note_chosen_map)
         for signal in (self.slide.currentIndexChanged, self.map.currentIndexChanged, self.target.currentIndexChanged):
             signal.connect(lambda _: self.changed.emit())
         self.mpp.valueChanged.connect(lambda _: self.changed.emit())
@@ -108,7 +110,7 @@ class ProspectForm(QWidget):
         self.rows.setRowVisible(self.mpp, needs_mpp)
 
     def show_head(self, head: ProspectorHead | None, caption: str) -> None:
-        """Describe the head, list its classes, and ask for weights if its encoder has some."""
+        """Describe the head, list its maps and classes, and ask for weights if its encoder has some."""
         self.head_caption.setText(caption)
         self.head_caption.setVisible(bool(caption))
         self.rows.setRowVisible(self.weights, head is not None and bool(encoder_of(head).get("weights_sha256")))
@@ -119,6 +121,23 @@ class ProspectForm(QWidget):
             self.target.addItems(names)
             self.target.setCurrentIndex(names.index(str(head.target_)) if head.target_ is not None else -1)
         self.target.blockSignals(False)
+        self._list_maps(head)
+
+    def _list_maps(self, head: ProspectorHead | None) -> None:
+        """List the maps of a head; its best is shown, unless the user has chosen one that it draws too."""
+        self.map.blockSignals(True)
+        self.map.clear()
+        if head is not None:
+            for name in head.maps_:
+                hint = MAP_HINTS[name] + (" The best of this head." if name == head.best_map_ else "")
+                self.map.addItem(name)
+                self.map.setItemData(self.map.count() - 1, hint, Qt.ItemDataRole.ToolTipRole)
+            self.map.setCurrentText(self._chosen_map if self._chosen_map in head.maps_ else head.best_map_)
+        self.map.blockSignals(False)
+
+    def _note_chosen_map(self, name: str) -> None:
+        """Remember the user's choice; lists are filled with signals blocked."""
+        self._chosen_map = name
 
     def show_tokens(self, default: Path | None) -> None:
         """Say where the tokens will be kept unless the user says otherwise."""
@@ -130,6 +149,11 @@ class ProspectForm(QWidget):
     def asked_mpp(self) -> float | None:
         """The pixel size that was typed; None where none was, or the slide states its own."""
         return self.mpp.value() if self.mpp.value() > 0 and not self.mpp.isHidden() else None
+
+    @property
+    def asked_map(self) -> str | None:
+        """The map that is chosen; None while there is no head."""
+        return self.map.currentText() or None
 
     @property
     def asked_target(self) -> str | None:

@@ -206,7 +206,7 @@ def map_layer(
     slide
         Name of the slide's layer.
     map
-        ``"evidence"``, ``"decision"``: the layer is named after it.
+        ``"evidence"``, ``"decision"`` or ``"refined"``: the layer is named after it.
     limit
         The score at the end of the colours, the same on every slide of the head.
     noted

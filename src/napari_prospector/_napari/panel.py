@@ -7,7 +7,7 @@ A thin shell. What the fields say becomes a `ProspectRequest`, `plan` turns it i
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ class ProspectPanel(QWidget):
         self._head_problem: str | None = None
         self._sources: list[Source] = []
         self._running: Running | None = None
-        self._start_with: tuple[Path, str | None] | None = None
+        self._start_with: tuple[Path, str | None, str | None] | None = None
         self.form = ProspectForm()
         self.run_button = QPushButton("Prospect")
         self.cancel_button = QPushButton("Cancel")
@@ -126,7 +126,7 @@ class ProspectPanel(QWidget):
             kind=source.kind if source else "slide",
             path=source.path if source else None,
             head=self.form.head.path,
-            map=self.form.map.currentText(),
+            map=self.form.asked_map,
             target=self.form.asked_target,
             mpp=self.form.asked_mpp,
             tokens=self.form.tokens.path,
@@ -147,16 +147,15 @@ class ProspectPanel(QWidget):
         self,
         head: Path,
         *,
-        map: str = "evidence",
+        map: str | None = None,
         target: str | None = None,
         tokens: Path | None = None,
         weights: Path | None = None,
     ) -> None:
-        """Fill in the fields and start as soon as the head is loaded."""
-        self.form.map.setCurrentText(map)
+        """Fill in the fields and start as soon as the head is loaded; a map or class that it lacks is refused."""
         self.form.tokens.set_path(tokens)
         self.form.weights.set_path(weights)
-        self._start_with = (head, target)
+        self._start_with = (head, map, target)
         self.choose_head(head)
 
     def refresh(self) -> None:
@@ -235,8 +234,20 @@ class ProspectPanel(QWidget):
         self.refresh()
         wanted, self._start_with = self._start_with, None
         if wanted is not None and wanted[0] == path:
-            self.form.target.setCurrentText(wanted[1] or self.form.target.currentText())
-            self.start()
+            self._start_as_asked(*wanted[1:])
+
+    def _start_as_asked(self, map: str | None, target: str | None) -> None:
+        """Choose map and class, None for those that are chosen already, and start; refuse what the head lacks."""
+        for field, name in ((self.form.map, map), (self.form.target, target)):
+            if name is not None:
+                field.setCurrentText(name)
+        # a name that is not listed leaves its field as it was
+        asked = replace(self.request, map=map or self.request.map, target=target or self.request.target)
+        planned = plan(asked, self.facts)
+        if asked != self.request and isinstance(planned, Refusal):
+            self._say(planned.sentence)
+            return
+        self.start()
 
     def _show_progress(self, progress: JobProgress) -> None:
         """Show n of N and the time left."""

@@ -28,7 +28,8 @@ __all__ = [
     "plan",
 ]
 
-MAPS = ("evidence", "decision")
+# written out: core.classkernels, where the names live, imports numba, and the panel is to open at once
+MAPS = ("evidence", "decision", "refined")
 MPP_RANGE = (0.05, 20.0)
 TOKENS_SUFFIX = ".tokens.zarr"
 
@@ -48,7 +49,7 @@ class ProspectRequest:
     head
         The head's file.
     map, target
-        Which map, for which class; None is the head's own choice.
+        Which map, for which class; None is the head's own choice: its best map, its own class.
     mpp
         Width of a level-0 pixel in µm as typed; None where the slide's own counts.
     tokens
@@ -61,7 +62,7 @@ class ProspectRequest:
     kind: str = "slide"
     path: Path | None = None
     head: Path | None = None
-    map: str = "evidence"
+    map: str | None = None
     target: str | None = None
     mpp: float | None = None
     tokens: Path | None = None
@@ -165,7 +166,7 @@ def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:
         tokens=request.path,
         head=facts.head,
         head_name=request.head.name,
-        map=request.map,
+        map=request.map or facts.head.best_map_,
         target=request.target,
         weights=request.weights,
     )
@@ -180,8 +181,11 @@ def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:
 
 def _refuse_choice(request: ProspectRequest, head: ProspectorHead) -> Refusal | None:
     """Refuse a map or a class that the head does not have."""
-    if request.map not in MAPS:
-        return Refusal(f"A map is one of {', '.join(MAPS)}; got {request.map!r}.")
+    if request.map is not None and request.map not in head.maps_:
+        known = ", ".join(head.maps_)
+        if request.map in MAPS:
+            return Refusal(f"This head draws no {request.map} map; choose one of {known}.")
+        return Refusal(f"This head draws {known}; got {request.map!r}.")
     classes = [str(name) for name in head.classes_]
     if request.target is not None and request.target not in classes:
         return Refusal(f"{request.target!r} is no class of this head; it knows {', '.join(classes)}.")
@@ -213,9 +217,10 @@ def head_caption(head: ProspectorHead) -> str:
     """Return what the user sees of a head."""
     card = encoder_of(head)
     classes = [str(name) for name in head.classes_]
-    parts = [" / ".join(classes), f"{head.n_concepts} concepts, radius {head.radius}"]
+    parts = [" / ".join(classes), f"{head.quantizer_.n_concepts_} concepts, radius {head.radius_}"]
     if "name" in card:
         parts.append(f"{card['name']}, tiles of {card.get('tile_px', '?')} px at {card.get('mpp', '?')} µm")
+    parts.append(f"best map: {head.best_map_}")
     if not head.is_calibrated_:
         parts.append("probabilities not calibrated")
     return " · ".join(parts)

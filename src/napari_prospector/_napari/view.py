@@ -23,7 +23,7 @@ def view(
     head: str | Path | None = None,
     tokens: str | Path | None = None,
     *,
-    map: str = "evidence",
+    map: str | None = None,
     target: str | None = None,
     mpp: float | None = None,
     weights: str | Path | None = None,
@@ -40,7 +40,7 @@ def view(
     tokens
         The slide's token grid, there or to be made; by default where the panel keeps it.
     map, target
-        Which map, for which class; by default the head's own class.
+        Which map, for which class; by default the head's best map and its own class.
     mpp
         Width of a level-0 pixel in µm, where the slide states none.
     weights
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("slide", type=Path)
     parser.add_argument("--head", type=Path, help="a *.prospector file")
     parser.add_argument("--tokens", type=Path, help="the slide's token grid, there or to be made")
-    parser.add_argument("--map", choices=MAPS, default="evidence")
+    parser.add_argument("--map", choices=MAPS, help="default: the head's own best")
     parser.add_argument("--target", help="the class to look for")
     parser.add_argument("--mpp", type=float, help="width of a level-0 pixel in µm, where the slide states none")
     parser.add_argument("--weights", type=Path, help="the encoder's weight file")
