@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {"n_concepts": 30, "radius": 1, "kernel": "fold-chang
 
 _MOST_JUDGED = 200  # data; more of them would change a choice of three by three settings no more
 _TOKENS_PER_CONCEPT = 4
+_QUICK = {"n_init": 1, "minibatch_above": 4000}  # while settings are compared; what is chosen is clustered with care
 
 Candidate = tuple[int, int, str]
 
@@ -273,9 +274,8 @@ def _held_out_scores(
     wanted = list(itertools.product(range(training.n_folds), sizes))
     quantizers = []
     for fold, n_concepts in wanted:
-        quantizers.append(
-            sample.fit_quantizer({**settings.quantizer, "n_concepts": n_concepts}, training.folds != fold)
-        )
+        trial = {**settings.quantizer, "n_concepts": n_concepts, **_QUICK}
+        quantizers.append(sample.fit_quantizer(trial, training.folds != fold))
         training.tell("find concepts", len(quantizers), len(wanted))
     tables = count_tables(training.graphs, quantizers, radii, training.report)
     kernels: dict[tuple[int, Candidate], list[NDArray[np.float64]]] = {}
