@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,51 @@ def test_select_says_what_it_chose(
     assert code == 0
     assert found["n_settings"] >= len(found["selection"]) > 1
     assert found["sentence"].startswith(f"Chose {found['selection'][0]['n_concepts']} concepts")
-    assert load_head(tmp_path / "h.prospector").card_["selection"] == found["sentence"]
+    assert load_head(tmp_path / "h.prospector").card_["selected"] == found["sentence"]
+
+
+def test_fit_without_options_says_what_it_chose_why_and_how_sure_it_is(
+    study: Study, prospect_json: Any, tmp_path: Path
+) -> None:
+    code, found = prospect_json("fit", study.table, "-o", tmp_path / "h.prospector")
+    assert code == 0
+    head = load_head(tmp_path / "h.prospector")
+    assert found["sentence"] == head.selection_.sentence()
+    assert f"the {found['map']} map" in found["sentence"]
+    assert "from labels of 6 data" in found["sentence"]
+    assert found["maps"] == ["evidence", "decision", "refined"]
+    assert {row["map"] for row in found["selection"]} >= set(found["maps"])
+    assert all(row["excess_low"] <= row["excess_high"] for row in found["selection"])
+
+
+def test_a_head_may_do_without_the_refined_map(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    words = ("--no-refine", "--n-concepts", "2", "--radius", "1", "--kernel", "fold-change")
+    code, found = prospect_json("fit", study.table, "-o", tmp_path / "h.prospector", *words)
+    assert code == 0
+    assert (found["maps"], found["map"]) == (["evidence", "decision"], "evidence")
+
+
+def test_the_slides_of_a_patient_may_be_one_datum(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    rows = [[study.grid(number % 6), "ab"[number % 2], f"p{number}"] for number in range(6)]
+    doubled = tmp_path / "twice.tokens.zarr"
+    shutil.copytree(study.grid(0), doubled)
+    table = write_table(tmp_path / "c.csv", ["path", "label", "group"], [*rows, [doubled, "a", "p0"]])
+    code, found = prospect_json("fit", table, "-o", tmp_path / "h.prospector", "--datum", "group", "--n-concepts", "2")
+    assert code == 0
+    assert (found["n_data"], found["classes"]) == (6, {"a": 3, "b": 3})
+    torn = write_table(tmp_path / "t.csv", ["path", "label", "group"], [*rows, [doubled, "b", "p0"]])
+    code, found = prospect_json("fit", torn, "-o", tmp_path / "t.prospector", "--datum", "group")
+    assert code == 1
+    assert "p0" in found["error"]
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (("--select", "--radius", "2"), "--select chooses --radius"),
-        (("--kernel", "quadratic"), "'fold-change', 'linear'"),
+        (("--kernel", "quadratic"), "'auto', 'fold-change', 'linear'"),
         (("--n-concepts", "0"), "--n-concepts"),
+        (("--radius", "far"), "'far' is not a valid integer range"),
     ],
 )
 def test_options_that_cannot_be_are_wrong_usage(
@@ -99,8 +136,6 @@ def test_slides_that_cannot_be_embedded_are_all_named(study: Study, prospect_jso
 
 
 def test_embeddings_that_are_not_numbers_are_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
-    import shutil
-
     spoiled = tmp_path / "spoiled.tokens.zarr"
     shutil.copytree(study.grid(0), spoiled)
     with TokenGrid.open(spoiled, "r+") as grid:

@@ -28,11 +28,29 @@ if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
     from napari_prospector.study.cohort import Cohort
     from napari_prospector.study.cohort_graphs import CohortGraphs
+    from napari_prospector.study.patients import LabelledGraphs
 
 __all__ = ["complete_tokens", "fit", "tokens_folder"]
 
 
 _MOST_SHOWN = 20
+
+
+class AutoOrWhole(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A whole number of at least `least`, or auto."""
+
+    name = "auto or number"
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number, or "auto"."""
+        if value == "auto":
+            return "auto"
+        return int(click.IntRange(min=self.least).convert(value, param, ctx))
+
+
 # what --select chooses
 _SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
 
@@ -41,7 +59,7 @@ _SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
     short_help="Learn a head from slides and their labels.",
     epilog=examples(
         "prospect fit cohort.csv -o tumour.prospector",
-        "prospect fit cohort.csv -o tumour.prospector --select",
+        "prospect fit cohort.csv -o tumour.prospector --datum group",
         "prospect fit cohort.csv -o tumour.prospector --kernel linear --radius 2 --positive tumour",
     ),
 )
@@ -57,22 +75,35 @@ _SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
 @click.option(
     "--select",
     is_flag=True,
-    help="Choose concepts, radius and kernel by cross-validation over the paper's grid.",
+    help="Choose the kernel from the paper's whole grid, by the log-loss of labels, instead of as below.",
 )
-@click.option("--n-concepts", type=click.IntRange(min=1), default=30, show_default=True, help="Number of concepts.")
+@click.option("--n-concepts", type=AutoOrWhole(1), default="auto", show_default=True, help="Number of concepts.")
 @click.option(
     "--radius",
-    type=click.IntRange(min=0),
-    default=1,
+    type=AutoOrWhole(0),
+    default="auto",
     show_default=True,
     help="Hops within which two tokens are a pair.",
 )
 @click.option(
     "--kernel",
-    type=click.Choice(["fold-change", "linear"]),
-    default="fold-change",
+    type=click.Choice(["auto", "fold-change", "linear"]),
+    default="auto",
     show_default=True,
     help="What the evidence map shows: how much more frequent, or a linear classifier's weight.",
+)
+@click.option(
+    "--refine/--no-refine",
+    default=True,
+    show_default=True,
+    help="Whether to learn the refined map too: a read-out of the embeddings that labels and kernel teach.",
+)
+@click.option(
+    "--datum",
+    type=click.Choice(["slide", "group"]),
+    default="slide",
+    show_default=True,
+    help="What is one datum: a slide, or a group (patient) with all its slides.",
 )
 @click.option("--alpha", type=float, help="Significance level of the fold-change kernel; off by default.")
 @click.option(
@@ -112,9 +143,13 @@ def fit(
 
     Optional columns: group (a patient, never divided between folds), split (rows marked test are left out), mpp
     (µm per pixel, where a slide states none), truth (not used here). Slides without a token grid are embedded first.
+
+    Without options everything is chosen from the labels alone, out of fold: concepts, radius, kernel, how much
+    neighbours share, and the map that is shown. The result says what was chosen, why, and how sure that is.
     """
     from napari_prospector.study.cohort import Cohort
     from napari_prospector.study.cohort_graphs import CohortGraphs
+    from napari_prospector.study.patients import as_data
 
     _check_request(context, out, select)
     table = Cohort.read(cohort).split("train")
@@ -124,11 +159,13 @@ def fit(
     complete_tokens(table, folder, options, quiet=as_json)
     graphs = CohortGraphs.of_cohort(table, folder)
     _check_tokens(context, graphs, folder)
+    learned = as_data(graphs, table.labels, table.groups, options["datum"])
     with stage_bars(as_json) as report, warnings.catch_warnings():
         warnings.simplefilter("ignore", ProspectorWarning)  # they are among the head's notes, told below
-        fitted = _fitted(graphs, table, _head_settings(options), select, report)
+        fitted = _fitted(learned, _head_settings(options), select, report)
     head = fitted.head
-    head.save(out, graphs.head_card(table) | ({"selection": fitted.sentence} if select else {}))
+    head.notes_ = (*head.notes_, *graphs.mixtures(table.labels, groups=table.groups))
+    head.save(out, graphs.head_card(table, options["datum"]) | ({"selected": fitted.sentence} if select else {}))
     for note in head.notes_:
         tell(f"Note: {note}", as_json)
     result = {
@@ -136,7 +173,9 @@ def fit(
         "sentence": fitted.sentence,
         "classes": head.n_data_,
         "target": head.target_,
-        "n_data": len(table),
+        "n_data": len(learned.labels),
+        "map": head.best_map_,
+        "maps": list(head.maps_),
         "brier": head.brier_,
         "is_calibrated": head.is_calibrated_,
         "notes": list(head.notes_),
@@ -155,17 +194,18 @@ class _Fitted:
 
 
 def _fitted(
-    graphs: CohortGraphs, table: Cohort, settings: dict[str, Any], select: bool, report: Callable[[str, int, int], None]
+    learned: LabelledGraphs, settings: dict[str, Any], select: bool, report: Callable[[str, int, int], None]
 ) -> _Fitted:
-    """Fit a head with the settings given, or choose them."""
+    """Fit a head; what is not given is chosen by it, or with `select` from the paper's grid."""
     from napari_prospector.core.head import ProspectorHead
     from napari_prospector.core.selection import select_head
 
+    labels = [str(label) for label in learned.labels]
     if not select:
-        head = ProspectorHead(**settings).fit(graphs, table.labels, table.groups, report)
-        return _Fitted(head, f"Fitted on {len(table)} data.", {})
+        head = ProspectorHead(**settings).fit(learned.graphs, labels, learned.groups, report)
+        return _Fitted(head, head.selection_.sentence(), {"selection": head.selection_.rows()})
     fixed = {name: value for name, value in settings.items() if name not in _SELECTED}
-    selection = select_head(graphs, table.labels, table.groups, report=report, **fixed)
+    selection = select_head(learned.graphs, labels, learned.groups, report=report, **fixed)
     best = {"n_settings": len(selection.table), "selection": selection.rows()[:_MOST_SHOWN]}
     return _Fitted(selection.head, selection.sentence(), best)
 
@@ -245,6 +285,7 @@ def _head_settings(options: dict[str, Any]) -> dict[str, Any]:
         "n_concepts",
         "radius",
         "kernel",
+        "refine",
         "alpha",
         "tau",
         "l1_ratio",
