@@ -8,7 +8,7 @@ import pytest
 from small_study import N_SLIDES, N_TEST, Study, write_table
 
 from napari_prospector.core.head import load_head
-from napari_prospector.study.head_maps import best_map_of, maps_of
+from napari_prospector.study.head_maps import maps_of
 
 FILES = [
     "evaluation.csv",
@@ -31,7 +31,7 @@ def test_the_table_fits_a_terminal_and_the_rest_is_in_files(study: Study, prospe
     assert "…" not in out  # no cell is cut
     for column in ("method, map", "AP [low, high]", "AUROC", "AUPRC", "Dice", "pooled", "constant", "Brier", "fit"):
         assert column in out
-    assert f"prospector, {best_map_of(load_head(study.head))} *" in out
+    assert f"prospector, {load_head(study.head).best_map_} *" in out
     for row in ("prospector", "mean-pooled", "constant", "random", "prevalence"):
         assert f"\n {row}" in out
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == FILES
