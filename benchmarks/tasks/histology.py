@@ -24,6 +24,7 @@ from napari_prospector.tokens.mosaics import (
     TASKS,
     MosaicLayout,
     MosaicSlide,
+    MosaicTask,
     Picture,
     mosaic_layout,
     read_picture,
@@ -40,7 +41,7 @@ PROBES = 3  # pictures embedded again, to see that a cache is still true
 def load(
     shared: Path,
     seed: int,
-    task: str = "adenocarcinoma",
+    task: str | MosaicTask = "adenocarcinoma",
     encoder: str = "MobileNetV2",
     scattered: bool = False,
     n_train: int = 40,
@@ -55,7 +56,7 @@ def load(
     seed
         Decides which patients are test patients, and every cell.
     task
-        A name of `napari_prospector.tokens.mosaics.TASKS`.
+        A name of `napari_prospector.tokens.mosaics.TASKS`, or a task of other classes.
     encoder
         Of `ENCODERS`.
     scattered
@@ -78,10 +79,10 @@ def load(
     vectors = np.stack([known[picture.image] for picture in layout.pictures])
     train = [slide for slide in layout.slides if slide.split == "train"][:n_train]
     test = [slide for slide in layout.slides if slide.split == "test"]
-    chosen = TASKS[task]
+    chosen = TASKS[task] if isinstance(task, str) else task
     placed = "scattered" if scattered else "patches"
     return Task(
-        name=f"{task}, {encoder}" + (", scattered" if scattered else ""),
+        name=f"{task if isinstance(task, str) else chosen.label}, {encoder}" + (", scattered" if scattered else ""),
         about=f"find {chosen.positive} among {' and '.join(chosen.negatives)}, in {placed}, seen by {encoder}",
         target=chosen.label,
         train=_split(train, vectors, seed),

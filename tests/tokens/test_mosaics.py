@@ -18,6 +18,7 @@ from napari_prospector.tokens.mosaics import (
     NOMINAL_MPP,
     TASKS,
     MosaicLayout,
+    MosaicTask,
     make_mosaic_cohort,
     mosaic_layout,
     read_picture,
@@ -167,7 +168,7 @@ def test_the_sidecar_tells_which_picture_is_in_which_cell(pictures_folder: Path,
         (
             {"task": "polyps"},
             UnknownNameError,
-            "task must be one of adenocarcinoma, high-grade, serrated; got 'polyps'",
+            "task must be one of adenocarcinoma, high-grade, serrated, or a MosaicTask; got 'polyps'",
         ),
         ({"n_train": 1}, InvalidInputError, "n_train must be at least 2, a positive and a negative slide; got 1"),
         ({"cells": (3, 12)}, InvalidInputError, r"cells must be at least 4 either way; got \(3, 12\)"),
@@ -216,3 +217,13 @@ def test_the_real_pictures_are_enough_for_five_pools_and_three(shared: Path, tas
     assert not patients(layout, "train", "split") & patients(layout, "test", "split")
     assert all(n["patients"] >= 3 for by_class in layout.support().values() for n in by_class.values())
     assert read_picture(layout, 0).std() > 10
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_task_of_ones_own_classes_is_planned_like_those_by_name(pictures_folder: Path, seed: int) -> None:
+    own = MosaicTask("low-grade", "low_grade_in", ("polyp",))
+    layout = mosaic_layout(pictures_folder, own, 6, 4, 5, seed)
+    for slide in layout.slides:
+        kinds = np.array([picture.kind for picture in layout.pictures])[slide.pictures]
+        assert (kinds[slide.truth] == "low_grade_in").all()
+        assert (kinds[~slide.truth] == "polyp").all()

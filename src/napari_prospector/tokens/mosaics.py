@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ class MosaicLayout:
 
 def mosaic_layout(
     ebhi_folder: str | os.PathLike[str],
-    task: str,
+    task: str | MosaicTask,
     n_train: int = 40,
     n_test: int = 20,
     cells: int | tuple[int, int] = 12,
@@ -167,7 +168,7 @@ def mosaic_layout(
     ebhi_folder
         Holds `manifest.csv` (columns class, patient, image) and the pictures it names.
     task
-        A name of `TASKS`.
+        A name of `TASKS`, or a task of other classes of the manifest.
     n_train, n_test
         How many slides; every other one is positive. At least two each.
     cells
@@ -194,13 +195,14 @@ def mosaic_layout(
     InvalidInputError
         Where an argument is not as said, or the patients are too few for the pools.
     """
-    if task not in TASKS:
-        raise UnknownNameError(f"task must be one of {', '.join(TASKS)}; got {task!r}")
+    if isinstance(task, str) and task not in TASKS:
+        raise UnknownNameError(f"task must be one of {', '.join(TASKS)}, or a MosaicTask; got {task!r}")
     shape = (cells, cells) if isinstance(cells, int) else (cells[0], cells[1])
     _check_numbers(n_train, n_test, shape, seed, n_pools)
-    chosen = TASKS[task]
+    chosen = TASKS[task] if isinstance(task, str) else task
     table = [row for row in _read_manifest(Path(ebhi_folder)) if row.kind in (chosen.positive, *chosen.negatives)]
-    rng = np.random.default_rng((seed, sorted(TASKS).index(task)))
+    own = zlib.crc32(repr(task).encode())  # any number but the first few, which are those of the tasks by name
+    rng = np.random.default_rng((seed, sorted(TASKS).index(task) if isinstance(task, str) else own))
     pools = _pools(table, chosen, n_pools, rng)
     slides: list[MosaicSlide] = []
     for split, n_slides, first, n_split_pools in (("train", n_train, 0, n_pools[0]), ("test", n_test, *n_pools)):

@@ -2,8 +2,8 @@
 
 The method is that of Macenko et al., ISBI 2009: tissue of two stains lies, as optical density, in a plane; its two
 extreme directions are the stains. Three things differ from the code that is widely in use (`normalizeStaining.m` by
-Veta): the colour of empty light is the slide's own, not 240; a pixel counts as glass by its mean density, not by its least,
-or pale eosin would count as glass; and the plane is that of the paper, through the origin, instead of the mean.
+Veta): the colour of empty light is the slide's own, not 240; a pixel counts as glass by its mean density, not by its
+least, or pale eosin would count as glass; and the plane is that of the paper, through the origin, not the mean.
 """
 
 from __future__ import annotations
