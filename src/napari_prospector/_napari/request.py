@@ -28,7 +28,7 @@ __all__ = [
     "plan",
 ]
 
-# written out: core.classkernels, where the names live, imports numba, and the panel is to open at once
+# written out: core.classkernels, where the names live, imports scikit-learn, and the panel is to open at once
 MAPS = ("evidence", "decision", "refined")
 MPP_RANGE = (0.05, 20.0)
 TOKENS_SUFFIX = ".tokens.zarr"

@@ -61,7 +61,7 @@ device_option = click.option(
 map_option = click.option(
     "--map",
     "map_name",
-    # written out: core.classkernels, where the names live, imports numba
+    # written out: core.classkernels, where the names live, imports scikit-learn
     type=click.Choice(["evidence", "decision", "refined"]),
     help="evidence: what is typical of the class; decision: what a classifier of whole slides uses; refined: what a "
     "read-out of the embeddings finds that the evidence has taught. Default: the head's own best.",
