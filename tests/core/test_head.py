@@ -173,6 +173,7 @@ def test_a_head_file_of_the_first_format_still_draws_its_maps(tmp_path: Path) ->
     write_head_file(tmp_path / "old.prospector", tensors, older)
     loaded = load_head(tmp_path / "old.prospector")
     assert loaded.maps_ == ("evidence", "decision")
+    assert loaded.get_params() == head.get_params()
     np.testing.assert_array_equal(loaded.prospect(graphs[1]), head.prospect(graphs[1], "evidence"))
 
 

@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {"n_concepts": 30, "radius": 1, "kernel": "fold-chang
 
 _MOST_JUDGED = 200  # data; more of them would change a choice of three by three settings no more
 _TOKENS_PER_CONCEPT = 4
+_MARGIN = 1.5  # of the refined map's excess: what another map must have to be shown in its place
 _QUICK = {"n_init": 1, "minibatch_above": 4000}  # while settings are compared; what is chosen is clustered with care
 
 Candidate = tuple[int, int, str]
@@ -64,6 +65,11 @@ class Tried:
     separation: float
     separation_low: float
     separation_high: float
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the data do not tell this one from the chosen one."""
+        return not (self.behind_low > 0 or self.behind_high < 0)
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,11 @@ class Selection:
         value, low, high = (getattr(best, start + end) for end in ("", "_low", "_high"))
         text = f"Chose {chosen} and the {best.map} map: {name} {value:.3f}{_bounds(low, high)} out of fold"
         others = [
-            f"{other.map} {getattr(other, start):.3f}" + ("" if other.behind_low > 0 else " (not told apart)")
+            f"{other.map} {getattr(other, start):.3f}" + (" (not told apart)" if other.is_near else "")
             for other in self.maps[1:]
         ]
         text += f"; {', '.join(others)}." if others else "."
-        near = sum(not other.behind_low > 0 for other in self.kernels[1:])
+        near = sum(other.is_near for other in self.kernels[1:])
         if self.kernels:
             text += f" {near} of {len(self.kernels) - 1} other kernels cannot be told from the chosen one."
         if self.criterion == "separation":
@@ -138,9 +144,14 @@ def make_juries(training: TrainingSet, judges: Sequence[NDArray[np.float64]]) ->
 
 
 def is_informative(juries: Sequence[Jury]) -> bool:
-    """Tell whether judges find the class in single tokens: better than chance, by intervals over groups."""
-    lows = [jury.interval(jury.separation(jury.judge)).low for jury in juries]
-    return bool(lows) and bool(np.mean(lows) > 0)
+    """Tell whether judges find the class in single tokens: better than chance, by intervals over groups.
+
+    Either in the mean rank of tokens, or in how far some tokens of positive data stand out, which shows where positive
+    tokens are too few to move the mean.
+    """
+    ranks = [jury.interval(jury.separation(jury.judge)).low for jury in juries]
+    stands_out = [jury.interval(jury.excess(jury.judge)).low for jury in juries]
+    return bool(juries) and bool(np.mean(ranks) > 0 or np.mean(stands_out) > 0)
 
 
 def choose_kernel(
@@ -183,8 +194,10 @@ def choose_map(
 ) -> tuple[Tried, ...]:
     """Judge the maps of one head; scores have shape (n_targets, n_sampled).
 
-    By excess correlation the refined map is chosen unless another is better by more than the paired interval: it has
-    fewer ways to be right by chance than the best of ten kernels. By separation the best is chosen.
+    By excess correlation the refined map is shown unless another has half as much again, and more by its paired
+    interval: the best of ten kernels looks better than it is, and a map of few hot spots correlates well but misses
+    the rest. (On mosaics of other tasks than those of the README, mean AP .74 where the larger excess won, .78 with a
+    quarter more, .79 with half, as with the refined map always.) By separation the best is shown.
 
     Returns
     -------
@@ -196,7 +209,8 @@ def choose_map(
     refined = next(key for key in scores if key[0] == "refined")
     tried = judged(scores, juries, refined, criterion)
     if criterion == "excess":
-        better = [row for row in tried if row.behind_high < 0]
+        enough = _MARGIN * max(tried[0].excess, 0.0)
+        better = [row for row in tried if row.behind_high < 0 and row.excess > enough]
     else:
         better = [row for row in tried if row.behind < 0]
     if not better:

@@ -67,7 +67,10 @@ def unpack_head(head: ProspectorHead, tensors: Mapping[str, NDArray[Any]], card:
     head.notes_ = tuple(card["notes"])
     head.card_ = card["card"]
     head.out_of_fold_scores_ = tensors["out_of_fold_scores"]
-    chosen = card.get("chosen") or {"radius": head.radius, "kernel": head.kernel, "map": "evidence"}
+    chosen = card.get("chosen")
+    if chosen is None:  # of version 1
+        head.refine = False
+        chosen = {"radius": head.radius, "kernel": head.kernel, "map": "evidence"}
     head.radius_, head.kernel_, head.best_map_ = chosen["radius"], chosen["kernel"], chosen["map"]
     head.selection_ = _selection_of(card.get("selection"))
     about = card.get("refiner")
