@@ -70,6 +70,11 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
             "Mean pooling of a network without biases: input × gradient, which is integrated gradients exactly.",
             ("torch",),
         ),
+        "x-mil-attention": Baseline(
+            lambda target, seed: XMIL(target, "attention", seed),
+            "The same with attention, weights that are a ReLU brought to a sum of 1.",
+            ("torch",),
+        ),
         "grad-cam": Baseline(
             lambda target, seed: GradCAM(target, random_state=seed),
             "Grad-CAM of the attention model on the grid of tokens, signed.",
