@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from napari_prospector.errors import InvalidInputError, ProspectorWarning
 
-__all__ = ["ConceptQuantizer", "assign_all", "sample_rows"]
+__all__ = ["ConceptQuantizer", "assign_all", "category_numbers", "sample_rows"]
 
 _BLOCK_ROWS = 16_384
 _METHODS = ("k-means", "identity")
@@ -292,7 +292,7 @@ def assign_all(quantizers: Sequence[ConceptQuantizer], embeddings: ArrayLike) ->
     if tokens.ndim != 2 or tokens.shape[1] != width:
         raise InvalidInputError(f"embeddings must have shape (n_tokens, {width}); got {tokens.shape}.")
     if any(quantizer.method == "identity" for quantizer in quantizers):
-        return [_categories(tokens, quantizer.n_concepts_) for quantizer in quantizers]
+        return [category_numbers(tokens, quantizer.n_concepts_) for quantizer in quantizers]
     mean = quantizers[0].mean_
     projection = np.concatenate([quantizer.projection_ for quantizer in quantizers], axis=1)
     bias = np.concatenate([q.bias_ + (mean - q.mean_) @ q.projection_ for q in quantizers])
@@ -306,8 +306,8 @@ def assign_all(quantizers: Sequence[ConceptQuantizer], embeddings: ArrayLike) ->
     return concepts
 
 
-def _categories(tokens: NDArray[Any], n_concepts: int) -> NDArray[np.int32]:
-    """Read tokens (n, 1) as category numbers."""
+def category_numbers(tokens: NDArray[Any], n_concepts: int) -> NDArray[np.int32]:
+    """Read tokens (n, 1) as category numbers (n,); refuse what is none of 0 … n_concepts - 1."""
     numbers = tokens[:, 0]
     concepts = numbers.astype(np.int32)
     wrong = np.flatnonzero((concepts != numbers) | (concepts < 0) | (concepts >= n_concepts))

@@ -34,7 +34,7 @@ def pack_head(head: ProspectorHead) -> tuple[dict[str, NDArray[Any]], dict[str, 
     if head.refiner_ is not None:
         tensors |= {f"refiner.{name}": getattr(head.refiner_, name) for name in REFINER_TENSORS}
     card = {
-        "chosen": {"radius": head.radius_, "kernel": head.kernel_, "map": head.best_map_},
+        "chosen": _jsonable({"radius": head.radius_, "kernel": head.kernel_, "map": head.best_map_}),
         "refiner": None
         if head.refiner_ is None
         else {"amount": head.refiner_.amount, "n_categories": head.refiner_.n_categories},

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from napari_prospector.core.concepts import category_numbers
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.sharing import adjacency_matrix
 
@@ -59,10 +60,15 @@ def token_features(graph: TokenGraph, n_categories: int | None) -> NDArray[np.fl
     -------
     NDArray[np.float32]
         Shape (n_tokens, n_features).
+
+    Raises
+    ------
+    InvalidInputError
+        If a category is no whole number from 0 to K - 1.
     """
     if n_categories is None:
         return np.asarray(graph.embeddings, dtype=np.float32)
-    category = graph.embeddings[:, 0].astype(np.int64)
+    category = category_numbers(graph.embeddings, n_categories)
     own = np.eye(n_categories, dtype=np.float32)[category]
     around = np.asarray(adjacency_matrix(graph, np.float32) @ own)
     if n_categories > _MOST_PAIRED:

@@ -1,0 +1,40 @@
+"""Fitting where data are few, tiny or strange: something sensible comes out, or the reason is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_prospector.core.graph import TokenGraph, chain_graph
+from napari_prospector.core.head import ProspectorHead, load_head
+from napari_prospector.errors import InvalidInputError
+
+
+def chains(n_data: int, n_tokens: int, share: float = 0.2, shift: float = 3.0) -> tuple[list[TokenGraph], list[int]]:
+    """Noise in 5 dimensions; in every other datum the first tokens, a share of them, are shifted."""
+    rng = np.random.default_rng(n_data + n_tokens)
+    first = (np.arange(n_tokens) < max(1, round(share * n_tokens)))[:, None]
+    labels = [number % 2 for number in range(n_data)]
+    return [chain_graph(rng.normal(size=(n_tokens, 5)) + shift * label * first) for label in labels], labels
+
+
+@pytest.mark.parametrize("category", [5, -1, 0.5])
+def test_a_category_out_of_range_is_refused_in_words_whether_or_not_the_head_is_refined(category: float) -> None:
+    rng = np.random.default_rng(0)
+    data = [chain_graph(rng.integers(0, 5, (31, 1)).astype(float)) for _ in range(6)]
+    wrong = data[3].embeddings.copy()
+    wrong[7, 0] = category
+    data[3] = data[3].with_embeddings(wrong)
+    for refine in (True, False):
+        head = ProspectorHead(5, 1, "fold-change", quantize="identity", refine=refine)
+        with pytest.raises(InvalidInputError, match=f"whole numbers from 0 to 4; token 7 is {category}"):
+            head.fit(data, [0, 1] * 3)
+
+
+def test_whole_numbers_of_numpy_are_saved_like_any_other(tmp_path: Path) -> None:
+    data, labels = chains(6, 31)
+    head = ProspectorHead(np.int64(4), np.int64(1), "linear").fit(data, np.array(labels))  # type: ignore[arg-type]
+    head.save(tmp_path / "head.prospector")
+    loaded = load_head(tmp_path / "head.prospector")
+    assert loaded.radius_ == 1
+    np.testing.assert_array_equal(loaded.prospect(data[1]), head.prospect(data[1]))
