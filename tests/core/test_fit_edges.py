@@ -38,3 +38,20 @@ def test_whole_numbers_of_numpy_are_saved_like_any_other(tmp_path: Path) -> None
     loaded = load_head(tmp_path / "head.prospector")
     assert loaded.radius_ == 1
     np.testing.assert_array_equal(loaded.prospect(data[1]), head.prospect(data[1]))
+
+
+@pytest.mark.parametrize(("n_data", "n_tokens", "max_sample"), [(6, 1, 30_000), (6, 2, 30_000), (12, 31, 5)])
+def test_concepts_that_are_not_given_are_no_more_than_tokens_fill(n_data: int, n_tokens: int, max_sample: int) -> None:
+    data, labels = chains(n_data, n_tokens)
+    head = ProspectorHead(max_sample=max_sample).fit(data, labels)
+    assert 1 <= head.quantizer_.n_concepts_ <= 5
+    assert np.isfinite(head.prospect(data[1])).all()
+    with pytest.raises(InvalidInputError, match="n_concepts=30. Lower n_concepts or add data"):
+        ProspectorHead(30, max_sample=max_sample).fit(data, labels)
+
+
+def test_of_the_default_concepts_the_most_that_tokens_fill_are_taken_where_nothing_can_be_held_out() -> None:
+    data, labels = chains(6, 17)
+    head = ProspectorHead().fit(data, labels, groups=["a" if label else str(i) for i, label in enumerate(labels)])
+    assert head.selection_.criterion == "none"
+    assert head.quantizer_.n_concepts_ == 20

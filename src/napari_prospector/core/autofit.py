@@ -21,7 +21,17 @@ from napari_prospector.core.crossfit import FitSettings, TrainingSet, count_tabl
 from napari_prospector.core.graph import convolve
 from napari_prospector.core.kernels import KERNELS, fit_kernel
 
-__all__ = ["DEFAULTS", "OPTIONS", "Selection", "Tried", "choose_kernel", "choose_map", "is_informative", "make_juries"]
+__all__ = [
+    "DEFAULTS",
+    "OPTIONS",
+    "Selection",
+    "Tried",
+    "affordable_concepts",
+    "choose_kernel",
+    "choose_map",
+    "is_informative",
+    "make_juries",
+]
 
 OPTIONS: dict[str, tuple[Any, ...]] = {"n_concepts": (10, 20, 30), "radius": (0, 1, 2), "kernel": KERNELS}
 DEFAULTS: dict[str, Any] = {"n_concepts": 30, "radius": 1, "kernel": "fold-change"}
@@ -178,8 +188,8 @@ def choose_kernel(
         All that were tried, best first.
     """
     few, juries = _few(training, juries)
-    first = options["kernel"][0]
-    grid = [(k, r, first) for k, r in itertools.product(_affordable(few, options["n_concepts"]), options["radius"])]
+    sizes = affordable_concepts(few, options["n_concepts"], settings.quantizer["max_sample"])
+    grid = [(k, r, options["kernel"][0]) for k, r in itertools.product(sizes, options["radius"])]
     scores = _held_out_scores(few, settings, grid)
     best = max(grid, key=lambda candidate: _excess(scores[candidate], juries))
     if len(options["kernel"]) > 1:
@@ -257,10 +267,16 @@ def _with(settings: FitSettings, candidate: Candidate) -> FitSettings:
     return replace(settings, radius=radius, quantizer=quantizer, kernels={**settings.kernels, "kernel": kernel})
 
 
-def _affordable(training: TrainingSet, options: Sequence[int]) -> Sequence[int]:
-    """Leave out numbers of concepts that the tokens of some fold could not fill; the smallest always stays."""
-    fewest = min(int(keep[training.sample.owner].sum()) for keep in training.kept)
-    return [k for k in options if k * _TOKENS_PER_CONCEPT <= fewest] or [min(options)]
+def affordable_concepts(training: TrainingSet, options: tuple[int, ...], max_sample: int) -> tuple[int, ...]:
+    """Leave out numbers of concepts that the tokens of some fold could not fill; one is given and stays.
+
+    Where none of several is left, as many concepts are tried as the tokens fill.
+    """
+    if len(options) == 1:
+        return options
+    fewest = min(max_sample, *(int(keep[training.sample.owner].sum()) for keep in training.kept))
+    filled = fewest // _TOKENS_PER_CONCEPT
+    return tuple(k for k in options if k <= filled) or (max(min(2, fewest), min(filled, *options)),)
 
 
 def _few(training: TrainingSet, juries: Sequence[Jury]) -> tuple[TrainingSet, list[Jury]]:

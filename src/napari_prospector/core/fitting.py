@@ -12,6 +12,7 @@ from napari_prospector.core.autofit import (
     OPTIONS,
     Selection,
     Tried,
+    affordable_concepts,
     choose_kernel,
     choose_map,
     is_informative,
@@ -96,6 +97,7 @@ def learn(
     draw = partial(sample_tokens, with_rows=is_refined or is_chosen, n_categories=n_categories)
     sample = draw(graphs, head.max_sample, head.random_state, report)
     training = TrainingSet(graphs, labels.numbers, labels.targets, folds, groups, sample, report)
+    options["n_concepts"] = affordable_concepts(training, options["n_concepts"], head.max_sample)
     trainers = _trainers(training) if sample.rows else []
     juries = _juries(training, trainers) if sample.rows and training.n_folds else []
     criterion = _criterion(training, juries)
@@ -140,8 +142,8 @@ def _options(head: ProspectorHead) -> dict[str, tuple[Any, ...]]:
 
 
 def _first_choice(options: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
-    """Return what is taken where nothing can be judged: what was given, else the default."""
-    return {name: values[0] if len(values) == 1 else DEFAULTS[name] for name, values in options.items()}
+    """Return what is taken where nothing can be judged: what was given, else the default, else the nearest to it."""
+    return {name: DEFAULTS[name] if DEFAULTS[name] in values else values[-1] for name, values in options.items()}
 
 
 def _trainers(training: TrainingSet) -> list[list[ReadoutTrainer]]:
