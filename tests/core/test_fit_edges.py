@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_prospector.core.crossfit import make_folds
 from napari_prospector.core.graph import TokenGraph, chain_graph
 from napari_prospector.core.head import ProspectorHead, load_head
-from napari_prospector.errors import InvalidInputError
+from napari_prospector.errors import InvalidInputError, ProspectorWarning
 
 
 def chains(n_data: int, n_tokens: int, share: float = 0.2, shift: float = 3.0) -> tuple[list[TokenGraph], list[int]]:
@@ -55,3 +56,39 @@ def test_of_the_default_concepts_the_most_that_tokens_fill_are_taken_where_nothi
     head = ProspectorHead().fit(data, labels, groups=["a" if label else str(i) for i, label in enumerate(labels)])
     assert head.selection_.criterion == "none"
     assert head.quantizer_.n_concepts_ == 20
+
+
+def test_a_head_that_is_not_refined_still_says_what_was_chosen_and_how_sure_that_is() -> None:
+    data, labels = chains(12, 41)
+    head = ProspectorHead(refine=False).fit(data, labels)
+    chosen = head.selection_.kernels[0]
+    sentence = head.selection_.sentence()
+    assert f"{chosen.n_concepts} concepts, radius {chosen.radius}, {chosen.kernel} kernel and the evidence" in sentence
+    assert f"{chosen.excess:.3f} [{chosen.excess_low:.3f}, {chosen.excess_high:.3f}]" in sentence
+
+
+def test_settings_that_were_given_are_not_said_to_be_chosen() -> None:
+    head = ProspectorHead(4, 1, "linear").fit(*chains(12, 41))
+    assert head.selection_.sentence().startswith(
+        f"Chose the {head.best_map_} map of 4 concepts, radius 1, linear kernel: "
+    )
+
+
+def test_embeddings_that_are_all_alike_give_blank_maps_and_no_warning_of_a_solver() -> None:
+    data = [chain_graph(np.full((31, 3), 2.5)) for _ in range(6)]
+    with pytest.warns(ProspectorWarning) as told:
+        head = ProspectorHead().fit(data, [0, 1] * 3)
+    assert {warning.category for warning in told} == {ProspectorWarning}
+    for name in head.maps_:
+        assert not head.prospect(data[1], name).any()
+
+
+def test_a_datum_without_a_group_is_a_group_of_its_own_and_groups_may_be_any_hashables() -> None:
+    data, labels = chains(12, 41)
+    alone = ProspectorHead(4, 1, "linear").fit(data, labels, groups=[None] * 12)
+    assert (alone.selection_.n_groups, alone.selection_.criterion) == (12, "excess")
+    pairs = [("clinic", number // 2) for number in range(12)]
+    folds = make_folds(np.array(labels), pairs, 3, 0)
+    assert sorted(set(folds.tolist())) == [0, 1, 2]
+    assert folds[::2].tolist() == folds[1::2].tolist()
+    assert ProspectorHead(4, 1, "linear").fit(data, labels, groups=pairs).selection_.n_groups == 6

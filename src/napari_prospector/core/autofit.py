@@ -113,17 +113,16 @@ class Selection:
         """Say what was chosen, why, and how sure that is."""
         if self.criterion == "given":
             return "Nothing was chosen: the settings were given."
-        if not self.maps:
+        if not self.maps and not self.kernels:
             why = "Nothing could be held out" if self.criterion == "none" else "The head was not refined"
-            return f"{why}, so the evidence map is shown" + (
-                ", of default settings where none were given." if not self.kernels else "."
-            )
-        best = self.maps[0]
-        chosen = f"{best.n_concepts} concepts, radius {best.radius}, {best.kernel} kernel"
+            return f"{why}, so the evidence map is shown, of default settings where none were given."
+        best = (self.maps or self.kernels)[0]
+        settings = f"{best.n_concepts} concepts, radius {best.radius}, {best.kernel} kernel"
+        chosen = f"{settings} and the {best.map} map" if self.kernels else f"the {best.map} map of {settings}"
         name = "excess correlation with the token read-out" if self.criterion == "excess" else "separation of tokens"
         start = "excess" if self.criterion == "excess" else "separation"
         value, low, high = (getattr(best, start + end) for end in ("", "_low", "_high"))
-        text = f"Chose {chosen} and the {best.map} map: {name} {value:.3f}{_bounds(low, high)} out of fold"
+        text = f"Chose {chosen}: {name} {value:.3f}{_bounds(low, high)} out of fold"
         others = [
             f"{other.map} {getattr(other, start):.3f}" + (" (not told apart)" if other.is_near else "")
             for other in self.maps[1:]

@@ -53,7 +53,7 @@ def make_folds(
     labels
         Shape (n_data,), class numbers.
     groups
-        Group (patient) of each datum, or None where every datum stands for itself.
+        Group (patient) of each datum; None, or an entry None, where a datum stands for itself.
     n_folds
         Largest number of folds; lowered to the number of groups in the smallest class.
     random_state
@@ -65,9 +65,11 @@ def make_folds(
         Shape (n_data,): the fold in which a datum is held out; all 0 where two folds cannot be made, that is where
         a class has a single group.
     """
-    members = (
-        np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
-    )
+    members = np.arange(len(labels))
+    if groups is not None:
+        # folds depend on the order of names; a datum without a group gets a name that no group has
+        names = [f"\0{datum}" if group is None else str(group) for datum, group in enumerate(groups)]
+        members = np.unique(np.array(names), return_inverse=True)[1]
     smallest = min(len(np.unique(members[labels == label])) for label in np.unique(labels))
     n_splits = min(n_folds, smallest)
     folds = np.zeros(len(labels), dtype=np.int64)

@@ -18,6 +18,7 @@ from napari_prospector.core.autofit import (
     is_informative,
     make_juries,
 )
+from napari_prospector.core.bootstrap import group_codes
 from napari_prospector.core.criterion import Jury
 from napari_prospector.core.crossfit import (
     FitSettings,
@@ -113,7 +114,7 @@ def learn(
         refinement = refine(training, parts, trainers, juries, settings.radius, n_categories)
         limits["refined"] = color_limit(refinement.scores.ravel())
         maps = choose_map(refinement.maps(), settings, juries, criterion) if juries else ()
-    n_groups = len(set(groups)) if groups is not None else len(folds)
+    n_groups = len(set(group_codes(groups, len(folds)).tolist()))
     selection = Selection(tried, maps, criterion, len(folds), n_groups)
     return Learned(training, settings, parts, refinement, selection, limits)
 

@@ -154,7 +154,7 @@ class ProspectorHead(BaseEstimator):
         labels
             Shape (n_data,): the class of each datum.
         groups
-            Group (patient) of each datum; a group is never divided between folds.
+            Group (patient) of each datum, None for a datum of its own; a group is never divided between folds.
         report
             Told (stage, done, total).
 

@@ -193,6 +193,8 @@ class ReadoutTrainer:
     def _direction(self, positive: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Tell positive tokens from those of negative data: ridge logistic regression, both sides weighing alike."""
         taken = positive | ~self._target
+        if not self._own.any():  # all tokens are alike: nothing to learn, and nothing for a solver to converge to
+            return np.zeros(self._own.shape[1])
         n_taken = int(taken.sum())
         weight = np.where(positive, 0.5 / positive.sum(), 0.5 / (~self._target).sum())[taken] * n_taken
         model = LogisticRegression(C=1 / (_RIDGE * n_taken), solver="newton-cholesky")
