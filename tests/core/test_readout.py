@@ -10,7 +10,7 @@ from napari_prospector.core.crossfit import TrainingSet, make_folds, sample_toke
 from napari_prospector.core.graph import TokenGraph, chain_graph, grid_graph
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.core.measures import auroc, average_precision
-from napari_prospector.core.readout import ReadoutTrainer, TokenRows, feature_width, token_features
+from napari_prospector.core.readout import ReadoutTrainer, TokenRows, TokenSpace, feature_width, token_features
 from napari_prospector.core.sharing import neighbour_mean, share_scores
 from napari_prospector.errors import InvalidInputError
 
@@ -95,7 +95,7 @@ def test_the_label_read_out_is_a_balanced_ridge_regression_of_tokens_on_the_labe
     graphs, labels, _ = cohort(10)
     rows = rows_of(graphs)
     target = (labels == 1)[rows.owner]
-    readout = ReadoutTrainer(rows, np.ones(len(target), bool), target).label_readout()
+    readout = ReadoutTrainer(TokenSpace(rows, np.ones(len(target), bool)), target).label_readout()
     points = (rows.features - rows.features.mean(axis=0)) / rows.features.std(axis=0)
     weight = np.where(target, 0.5 / target.sum(), 0.5 / (~target).sum()) * len(target)
     oracle = LogisticRegression(C=1 / (0.3 * len(target)), tol=1e-10, max_iter=5000)
@@ -114,8 +114,8 @@ def test_a_constant_dimension_and_more_dimensions_than_tokens_do_no_harm() -> No
     narrow, padded = rows_of(graphs), rows_of(wide)
     target = (labels == 1)[narrow.owner]
     everywhere = np.ones(len(target), bool)
-    first = ReadoutTrainer(narrow, everywhere, target).label_readout().scores(narrow.features)
-    second = ReadoutTrainer(padded, everywhere, target).label_readout().scores(padded.features)
+    first = ReadoutTrainer(TokenSpace(narrow, everywhere), target).label_readout().scores(narrow.features)
+    second = ReadoutTrainer(TokenSpace(padded, everywhere), target).label_readout().scores(padded.features)
     np.testing.assert_allclose(first, second, atol=1e-3)
 
 
@@ -195,3 +195,17 @@ def test_labels_that_mean_nothing_do_not_pass_for_something() -> None:
     head = ProspectorHead(8, 1, "fold-change").fit(graphs, np.random.default_rng(4).permutation(np.arange(20) % 2))
     lows = [row.separation_low for row in head.selection_.maps]
     assert max(lows) < 0.03
+
+
+def test_all_classes_are_read_out_along_directions_that_are_found_once_for_each_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from napari_prospector.core import fitting
+
+    made = []
+    monkeypatch.setattr(fitting, "TokenSpace", lambda *given: made.append(TokenSpace(*given)) or made[-1])
+    graphs, labels, _ = cohort(15)
+    head = ProspectorHead(4, 1, "linear", n_folds=3).fit(graphs, [*labels[:10], *[2] * 5])
+    assert head.refiner_ is not None
+    assert len(head.refiner_.weights) == 3
+    assert len(made) == 4

@@ -33,7 +33,7 @@ from napari_prospector.core.crossfit import (
 )
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.labels import ClassLabels
-from napari_prospector.core.readout import ReadoutTrainer
+from napari_prospector.core.readout import ReadoutTrainer, TokenSpace
 from napari_prospector.core.refine import Refinement, out_of_fold_readout, refine
 from napari_prospector.errors import InvalidInputError
 
@@ -151,15 +151,12 @@ def _trainers(training: TrainingSet) -> list[list[ReadoutTrainer]]:
     """Make a trainer for each target and each part."""
     rows = training.sample.rows
     assert rows is not None
-    trainers, kept = [], training.kept
-    for target in training.targets:
-        is_target = (training.labels == target)[rows.owner]
-        own = []
-        for number, keep in enumerate(kept):
-            own.append(ReadoutTrainer(rows, keep[rows.owner], is_target))
-            training.tell("read tokens", number + 1, len(kept))
-        trainers.append(own)
-    return trainers
+    spaces, kept = [], training.kept
+    for number, keep in enumerate(kept):
+        spaces.append(TokenSpace(rows, keep[rows.owner]))
+        training.tell("read tokens", number + 1, len(kept))
+    of_class = [training.labels == target for target in training.targets]
+    return [[ReadoutTrainer(space, is_target[space.owner]) for space in spaces] for is_target in of_class]
 
 
 def _juries(training: TrainingSet, trainers: Sequence[Sequence[ReadoutTrainer]]) -> list[Jury]:

@@ -25,7 +25,7 @@ from napari_prospector.core.concepts import category_numbers
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.sharing import adjacency_matrix
 
-__all__ = ["Readout", "ReadoutTrainer", "TokenRows", "feature_width", "token_features"]
+__all__ = ["Readout", "ReadoutTrainer", "TokenRows", "TokenSpace", "feature_width", "token_features"]
 
 _RIDGE = 0.3  # of the mean loss of a token, on standardized features
 _BEST_SHARE = 0.1  # of the tokens of a positive datum
@@ -120,8 +120,8 @@ class Readout:
         )
 
 
-class ReadoutTrainer:
-    """Fits read-outs of one class on some of the data.
+class TokenSpace:
+    """The tokens to learn from, along the directions in which they vary most: the same for every class.
 
     Parameters
     ----------
@@ -129,11 +129,16 @@ class ReadoutTrainer:
         Tokens.
     inside
         Shape (n_rows,): the tokens to learn from.
-    is_target
-        Shape (n_rows,): whether the datum of a token is of the class.
+
+    Attributes
+    ----------
+    inside, owner
+        As given; shape (n_inside,), the datum of each of them.
+    own, mixed
+        Shape (n_inside, n_directions): coordinates of the tokens, and of their mixture with their neighbours.
     """
 
-    def __init__(self, rows: TokenRows, inside: NDArray[np.bool_], is_target: NDArray[np.bool_]) -> None:
+    def __init__(self, rows: TokenRows, inside: NDArray[np.bool_]) -> None:
         features = rows.features[inside]
         self._mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = features.std(axis=0, dtype=np.float64)
@@ -141,11 +146,9 @@ class ReadoutTrainer:
         varies = spread > 1e-7 * max(float(spread.max()), 1e-30)
         self._scale = np.where(varies, 1 / np.maximum(spread, 1e-30), 0.0).astype(np.float32)
         self._directions = self._main_directions(features)
-        self._own = self._coordinates(features)
-        self._mixed = (1 - _SHARED) * self._own + _SHARED * self._coordinates(rows.around[inside])
-        self._target = is_target[inside]
-        self._slices = _slices(rows.owner[inside], self._target)
-        self.inside = inside
+        self.inside, self.owner = inside, rows.owner[inside]
+        self.own = self._coordinates(features)
+        self.mixed = (1 - _SHARED) * self.own + _SHARED * self._coordinates(rows.around[inside])
 
     def _main_directions(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the directions (n_features, n_directions) in which standardized features vary."""
@@ -157,6 +160,28 @@ class ReadoutTrainer:
     def _coordinates(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return features (n_rows, n_features) along the main directions."""
         return np.asarray(((features - self._mean) * self._scale) @ self._directions)
+
+    def readout(self, direction: NDArray[np.float64], zero: float) -> Readout:
+        """Return the read-out of features whose score is own · direction (n_directions,) - zero."""
+        weights = self._scale * (self._directions @ direction)
+        return Readout(weights.astype(np.float64), float(-(self._mean @ weights) - zero))
+
+
+class ReadoutTrainer:
+    """Fits read-outs of one class on some of the data.
+
+    Parameters
+    ----------
+    space
+        The tokens to learn from.
+    is_target
+        Shape (n_inside,): whether the datum of a token is of the class.
+    """
+
+    def __init__(self, space: TokenSpace, is_target: NDArray[np.bool_]) -> None:
+        self.space = space
+        self._target = is_target
+        self._slices = _slices(space.owner, is_target)
 
     @cached_property
     def _from_labels(self) -> NDArray[np.float64]:
@@ -175,7 +200,7 @@ class ReadoutTrainer:
         teacher
             Shape (n_inside,): the kernel's scores of the tokens to learn from.
         """
-        starts = (self._mixed @ self._from_labels, teacher)
+        starts = (self.space.mixed @ self._from_labels, teacher)
         return self._readout([self._from_labels, *(self._self_trained(scores) for scores in starts)])
 
     def _self_trained(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -187,27 +212,26 @@ class ReadoutTrainer:
                 n_best = max(1, round(_BEST_SHARE * len(own)))
                 best[datum.start + np.argpartition(-own, n_best - 1)[:n_best]] = True
             direction = self._direction(best)
-            scores = self._mixed @ direction
+            scores = self.space.mixed @ direction
         return direction
 
     def _direction(self, positive: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Tell positive tokens from those of negative data: ridge logistic regression, both sides weighing alike."""
         taken = positive | ~self._target
-        if not self._own.any():  # all tokens are alike: nothing to learn, and nothing for a solver to converge to
-            return np.zeros(self._own.shape[1])
+        if not self.space.own.any():  # all tokens are alike: nothing to learn, and nothing for a solver to converge to
+            return np.zeros(self.space.own.shape[1])
         n_taken = int(taken.sum())
         weight = np.where(positive, 0.5 / positive.sum(), 0.5 / (~self._target).sum())[taken] * n_taken
         model = LogisticRegression(C=1 / (_RIDGE * n_taken), solver="newton-cholesky")
-        model.fit(self._own[taken], positive[taken], sample_weight=weight)
+        model.fit(self.space.own[taken], positive[taken], sample_weight=weight)
         return np.asarray(model.coef_[0], dtype=np.float64)
 
     def _readout(self, directions: Sequence[NDArray[np.float64]]) -> Readout:
         """Average directions, each in units of its spread over tokens of negative data."""
-        negative = self._own[~self._target]
+        negative = self.space.own[~self._target]
         spreads = [float((negative @ direction).std()) for direction in directions]
         mean = sum(d / max(s, 1e-12) for d, s in zip(directions, spreads, strict=True)) / len(directions)
-        weights = self._scale * (self._directions @ mean)
-        return Readout(weights.astype(np.float64), float(-(self._mean @ weights) - (negative @ mean).mean()))
+        return self.space.readout(np.asarray(mean), float((negative @ mean).mean()))
 
 
 def _slices(owner: NDArray[np.int64], is_target: NDArray[np.bool_]) -> list[slice]:

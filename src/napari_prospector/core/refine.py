@@ -134,7 +134,7 @@ def refine(
     rows = training.sample.rows
     assert rows is not None
     readouts = [
-        [trainer.readout(evidence[number, target][trainer.inside]) for number, trainer in enumerate(own)]
+        [trainer.readout(evidence[number, target][trainer.space.inside]) for number, trainer in enumerate(own)]
         for target, own in enumerate(trainers)
     ]
     own, around = out_of_fold_readout(training, readouts)
