@@ -92,3 +92,14 @@ def test_a_datum_without_a_group_is_a_group_of_its_own_and_groups_may_be_any_has
     assert sorted(set(folds.tolist())) == [0, 1, 2]
     assert folds[::2].tolist() == folds[1::2].tolist()
     assert ProspectorHead(4, 1, "linear").fit(data, labels, groups=pairs).selection_.n_groups == 6
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.0, 20.0])
+def test_where_a_class_fills_its_data_maps_are_compared_by_separation(shift: float) -> None:
+    head = ProspectorHead(10, 1, "linear").fit(*chains(12, 101, share=1.0, shift=shift))
+    assert head.selection_.criterion == "separation"
+    assert head.selection_.maps[0].separation > 0.4
+    assert head.selection_.maps[0].separation == max(row.separation for row in head.selection_.maps)
+    assert "or all tokens are of it" in head.selection_.sentence()
+    partly = ProspectorHead(10, 1, "linear").fit(*chains(12, 101, share=0.8, shift=shift))
+    assert partly.selection_.criterion == "excess"

@@ -93,8 +93,8 @@ class Selection:
     maps
         The maps of the head that was fitted, best first; empty where nothing could be judged.
     criterion
-        ``"excess"``; ``"separation"`` where single tokens do not tell the class; ``"none"`` where nothing could be held
-        out; ``"given"`` where there was nothing to choose.
+        ``"excess"``; ``"separation"`` where single tokens do not tell the class, or all of them are of it;
+        ``"none"`` where nothing could be held out; ``"given"`` where there was nothing to choose.
     n_data, n_groups
         What the intervals rest on.
     """
@@ -133,8 +133,9 @@ class Selection:
             text += f" {near} of {len(self.kernels) - 1} other kernels cannot be told from the chosen one."
         if self.criterion == "separation":
             text += (
-                " Embeddings alone do not tell the class, so maps were compared by how well they tell tokens of "
-                "positive data from tokens of negative data; that cannot see whether a map spills over."
+                " Embeddings alone do not tell which tokens of positive data are of the class (they do not tell the "
+                "class, or all tokens are of it), so maps were compared by how well they tell tokens of positive data "
+                "from tokens of negative data; that cannot see whether a map spills over."
             )
         return text + f" All of it from labels of {self.n_data} data of {self.n_groups} groups."
 
@@ -153,14 +154,17 @@ def make_juries(training: TrainingSet, judges: Sequence[NDArray[np.float64]]) ->
 
 
 def is_informative(juries: Sequence[Jury]) -> bool:
-    """Tell whether judges find the class in single tokens: better than chance, by intervals over groups.
+    """Tell whether judges find some tokens of positive data: better than chance, by intervals over groups.
 
     Either in the mean rank of tokens, or in how far some tokens of positive data stand out, which shows where positive
-    tokens are too few to move the mean.
+    tokens are too few to move the mean. Where all tokens of positive data are positive there is no truth to vary with:
+    a judge then varies less in positive data than in negative data, and excess correlation would reward noise.
     """
     ranks = [jury.interval(jury.separation(jury.judge)).low for jury in juries]
-    stands_out = [jury.interval(jury.excess(jury.judge)).low for jury in juries]
-    return bool(juries) and bool(np.mean(ranks) > 0 or np.mean(stands_out) > 0)
+    stands_out = [jury.interval(jury.excess(jury.judge)) for jury in juries]
+    if not juries or np.mean([found.high for found in stands_out]) < 0:
+        return False
+    return bool(np.mean(ranks) > 0 or np.mean([found.low for found in stands_out]) > 0)
 
 
 def choose_kernel(

@@ -13,7 +13,8 @@ both share the noise of the same embedding. Negative data have only the second. 
 is, up to one factor that all maps share, the correlation of the map with the truth within positive data. It holds if
 noise is alike in both kinds of data, and if a token's own embedding says something about the class. Where it does not
 (a class known only by what lies side by side), the judge is no better than chance and says so (`separation`), and
-maps are compared by separation, halo or not.
+maps are compared by separation, halo or not. So they are where the class fills its data: nothing in them varies with
+the truth, the judge is at its bound everywhere, and its excess is below 0.
 """
 
 from __future__ import annotations
