@@ -103,3 +103,13 @@ def test_where_a_class_fills_its_data_maps_are_compared_by_separation(shift: flo
     assert "or all tokens are of it" in head.selection_.sentence()
     partly = ProspectorHead(10, 1, "linear").fit(*chains(12, 101, share=0.8, shift=shift))
     assert partly.selection_.criterion == "excess"
+
+
+def test_numbers_of_concepts_that_were_only_tried_warn_of_nothing() -> None:
+    rng = np.random.default_rng(2)
+    labels = [0, 1] * 6
+    data = [chain_graph((rng.random((41, 1)) < 0.1 + 0.4 * label).astype(float)) for label in labels]
+    with pytest.warns(ProspectorWarning, match="have only 2 distinct concepts") as told:
+        head = ProspectorHead().fit(data, labels)
+    chosen = head.selection_.maps[0].n_concepts
+    assert {str(warning.message).split("; ")[1] for warning in told} == {f"n_concepts={chosen} was asked for."}

@@ -7,6 +7,7 @@ concepts and the radius are chosen with the fold-change kernel, then the kernel,
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from napari_prospector.core.criterion import Jury
 from napari_prospector.core.crossfit import FitSettings, TrainingSet, count_tables
 from napari_prospector.core.graph import convolve
 from napari_prospector.core.kernels import KERNELS, fit_kernel
+from napari_prospector.errors import ProspectorWarning
 
 __all__ = [
     "DEFAULTS",
@@ -308,7 +310,10 @@ def _held_out_scores(
     quantizers = []
     for fold, n_concepts in wanted:
         trial = {**settings.quantizer, "n_concepts": n_concepts, **_QUICK}
-        quantizers.append(sample.fit_quantizer(trial, training.folds != fold))
+        with warnings.catch_warnings():
+            # nobody has asked for this number; where it is chosen, the fit that counts says what it lacks
+            warnings.simplefilter("ignore", ProspectorWarning)
+            quantizers.append(sample.fit_quantizer(trial, training.folds != fold))
         training.tell("find concepts", len(quantizers), len(wanted))
     tables = count_tables(training.graphs, quantizers, radii, training.report)
     kernels: dict[tuple[int, Candidate], list[NDArray[np.float64]]] = {}

@@ -99,8 +99,6 @@ class TokenSample:
         Shape (n_sampled,): the datum of each token, ascending.
     places
         Shape (n_sampled,): its number within its datum.
-    n_tokens
-        Shape (n_data,): tokens of each datum.
     rows
         The same tokens as read-outs see them; None where none is to be fitted.
     """
@@ -108,7 +106,6 @@ class TokenSample:
     embeddings: NDArray[np.float32]
     owner: NDArray[np.int64]
     places: NDArray[np.int64]
-    n_tokens: NDArray[np.int64]
     rows: TokenRows | None = None
 
     def fit_quantizer(self, parameters: dict[str, Any], keep: NDArray[np.bool_]) -> ConceptQuantizer:
@@ -148,10 +145,8 @@ def sample_tokens(
     quota = max(1, -(-max_sample // len(graphs)))
     samples: list[NDArray[np.float32]] = []
     places, features, around = [], [], []
-    n_tokens = np.zeros(len(graphs), dtype=np.int64)
     for datum in range(len(graphs)):
         graph = graphs[datum]
-        n_tokens[datum] = graph.n_tokens
         places.append(_drawn(graph.n_tokens, quota, random_state + datum))
         samples.append(graph.embeddings[places[-1]].astype(np.float32))
         if samples[-1].shape[1] != samples[0].shape[1]:
@@ -171,7 +166,7 @@ def sample_tokens(
     if with_rows:
         shown = embeddings if n_categories is None else np.concatenate(features)
         rows = TokenRows(shown, np.concatenate(around), owner)
-    return TokenSample(embeddings, owner, np.concatenate(places), n_tokens, rows)
+    return TokenSample(embeddings, owner, np.concatenate(places), rows)
 
 
 def _drawn(n_tokens: int, quota: int, random_state: int) -> NDArray[np.int64]:
@@ -233,7 +228,6 @@ class TrainingSet:
             self.sample.embeddings[inside],
             np.searchsorted(numbers, owner[inside]),
             self.sample.places[inside],
-            self.sample.n_tokens[numbers],
         )
         groups = None if self.groups is None else [self.groups[int(datum)] for datum in numbers]
         chosen = _Chosen(self.graphs, numbers)

@@ -25,7 +25,7 @@ from napari_prospector.core.concepts import category_numbers
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.sharing import adjacency_matrix
 
-__all__ = ["Readout", "ReadoutTrainer", "TokenRows", "TokenSpace", "feature_width", "token_features"]
+__all__ = ["Readout", "ReadoutTrainer", "TokenRows", "TokenSpace", "token_features"]
 
 _RIDGE = 0.3  # of the mean loss of a token, on standardized features
 _BEST_SHARE = 0.1  # of the tokens of a positive datum
@@ -34,14 +34,6 @@ _SHARED = 0.5  # while the best tokens are picked: one high token among low ones
 _LEAST_VARIANCE = 0.01  # of a direction, where a single feature has 1: the ridge would all but remove what is below
 _MOST_DIRECTIONS = 256
 _MOST_PAIRED = 32  # categories whose pairs are features; more of them and pairs outnumber tokens
-
-
-def feature_width(n_dims: int, n_categories: int | None) -> int:
-    """Return the number of features that `token_features` gives."""
-    if n_categories is None:
-        return n_dims
-    pairs = n_categories * (n_categories + 1) // 2 if n_categories <= _MOST_PAIRED else 0
-    return 2 * n_categories + pairs
 
 
 def token_features(graph: TokenGraph, n_categories: int | None) -> NDArray[np.float32]:
