@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_prospector.core.crossfit import make_folds
+from napari_prospector.core import autofit
+from napari_prospector.core.autofit import make_juries
+from napari_prospector.core.crossfit import TrainingSet, make_folds, sample_tokens
 from napari_prospector.core.graph import TokenGraph, chain_graph
 from napari_prospector.core.head import ProspectorHead, load_head
 from napari_prospector.errors import InvalidInputError, ProspectorWarning
@@ -113,3 +115,24 @@ def test_numbers_of_concepts_that_were_only_tried_warn_of_nothing() -> None:
         head = ProspectorHead().fit(data, labels)
     chosen = head.selection_.maps[0].n_concepts
     assert {str(warning.message).split("; ")[1] for warning in told} == {f"n_concepts={chosen} was asked for."}
+
+
+def test_of_many_data_some_are_judged_with_their_own_folds_tokens_and_judges_and_rare_classes_stay_whole() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 307, p=[0.05, 0.15, 0.8])
+    data = [chain_graph(rng.normal(size=(int(rng.integers(1, 11)), 3))) for _ in labels]
+    sample = sample_tokens(data, 1500, 0)
+    whole = TrainingSet(data, labels, np.arange(3), make_folds(labels, None, 3, 0), [*range(307)], sample)
+    juries = make_juries(whole, [rng.normal(size=len(sample.owner)) for _ in range(3)])
+    few, few_juries = autofit._few(whole, juries)
+    sizes = np.bincount(labels)
+    assert np.bincount(few.labels).tolist() == [sizes[0], sizes[1], 200 - sizes[0] - sizes[1]]
+    assert few.groups is not None
+    for datum, number in enumerate(few.groups):
+        assert few.graphs[datum] is data[number]
+        assert (few.labels[datum], few.folds[datum]) == (labels[number], whole.folds[number])
+        own, same = few.sample.of_datum(datum), sample.of_datum(number)
+        np.testing.assert_array_equal(few.sample.places[own], sample.places[same])
+        for mine, theirs in zip(few_juries, juries, strict=True):
+            np.testing.assert_array_equal(mine.judge[own], theirs.judge[same])
+            assert mine.is_target[datum] == theirs.is_target[number]
