@@ -139,6 +139,7 @@ def test_fit_without_options_chooses_and_says_what_why_and_how_sure() -> None:
     sentence = head.selection_.sentence()
     assert f"{head.quantizer_.n_concepts_} concepts, radius {head.radius_}, {head.kernel_} kernel" in sentence
     assert "from labels of 24 data of 24 groups" in sentence
+    assert "So few groups" not in sentence
     assert sentence in head.describe()
 
 
@@ -222,6 +223,7 @@ def test_three_and_three_data_are_enough_and_say_how_little_they_know() -> None:
     graphs, labels, _ = cohort(6)
     head = ProspectorHead(n_concepts=3).fit(graphs, labels)
     assert not head.is_calibrated_
+    assert "So few groups make intervals too narrow" in head.selection_.sentence()
     assert any("not calibrated: the smallest class has 3 data, 10 are needed" in note for note in head.notes_)
     assert "NOT calibrated" in head.describe()
 

@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {"n_concepts": 30, "radius": 1, "kernel": "fold-chang
 
 _MOST_JUDGED = 200  # data; more of them would change a choice of three by three settings no more
 _TOKENS_PER_CONCEPT = 4
+_FEW_GROUPS = 10  # below, what is said of uncertainty is itself uncertain
 _MARGIN = 1.5  # of the refined map's excess: what another map must have to be shown in its place
 _QUICK = {"n_init": 1, "minibatch_above": 4000}  # while settings are compared; what is chosen is clustered with care
 
@@ -139,7 +140,11 @@ class Selection:
                 "class, or all tokens are of it), so maps were compared by how well they tell tokens of positive data "
                 "from tokens of negative data; that cannot see whether a map spills over."
             )
-        return text + f" All of it from labels of {self.n_data} data of {self.n_groups} groups."
+        some = f" (kernels on {_MOST_JUDGED} of them)" if self.kernels and self.n_data > _MOST_JUDGED else ""
+        text += f" All of it from labels of {self.n_data} data of {self.n_groups} groups{some}."
+        if self.n_groups < _FEW_GROUPS:
+            text += " So few groups make intervals too narrow and choices little better than defaults."
+        return text
 
 
 def _bounds(low: float, high: float) -> str:
