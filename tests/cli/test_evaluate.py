@@ -74,6 +74,14 @@ def test_a_target_that_the_head_does_not_know_is_refused(study: Study, prospect:
     assert "--target must be one of normal, tumour" in err
 
 
+def test_truths_that_show_no_region_of_the_class_are_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
+    code, _, err = prospect("evaluate", study.head, study.table, "-o", tmp_path / "e", *WORDS, "--target", "normal")
+    assert code == 1
+    assert "must show a region" in err
+    assert "--target" in err
+    assert not list((tmp_path / "e").glob("*"))
+
+
 @pytest.mark.parametrize("damage", [b"", b"no picture"])
 def test_a_damaged_truth_is_refused(damage: bytes, study: Study, prospect: Any, tmp_path: Path) -> None:
     (tmp_path / "t.png").write_bytes(damage)

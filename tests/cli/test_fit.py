@@ -88,7 +88,7 @@ def test_the_slides_of_a_patient_may_be_one_datum(study: Study, prospect_json: A
         (("--select", "--radius", "2"), "--select chooses --radius"),
         (("--kernel", "quadratic"), "'auto', 'fold-change', 'linear'"),
         (("--n-concepts", "0"), "--n-concepts"),
-        (("--radius", "far"), "'far' is not a valid integer range"),
+        (("--radius", "far"), "a whole number of at least 0, or auto; got 'far'"),
     ],
 )
 def test_options_that_cannot_be_are_wrong_usage(

@@ -173,6 +173,12 @@ def evaluate_cohort(
             f"{table.name} must name a truth for some test row of class {target!r}; it names none. "
             "Fill its column truth with PNG masks that cover their slides."
         )
+    truths = cohort_truths(test, graphs.grids, target)
+    if not any(truth is not None and (truth > 0).any() for truth in truths):
+        raise InvalidInputError(
+            f"The truth of some test slide of class {target!r} must show a region; in {table.name} all are empty. "
+            "Check the masks, or name the class that they show with --target."
+        )
     seen = _seen(head, test, graphs, allow_seen, quiet)
     datum = datum or head.card_.get("datum", "slide")
     rivals = _rivals(head, table, folder, target, compared, datum, graphs, seed=seed, quiet=quiet)
@@ -182,7 +188,7 @@ def evaluate_cohort(
             methods,
             graphs,
             test.labels,
-            cohort_truths(test, graphs.grids, target),
+            truths,
             test.groups,
             test.names,
             target,

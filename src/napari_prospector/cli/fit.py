@@ -48,7 +48,9 @@ class AutoOrWhole(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         """Return the number, or "auto"."""
         if value == "auto":
             return "auto"
-        return int(click.IntRange(min=self.least).convert(value, param, ctx))
+        if isinstance(value, int) or str(value).isdecimal():
+            return int(click.IntRange(min=self.least).convert(value, param, ctx))
+        self.fail(f"must be a whole number of at least {self.least}, or auto; got {value!r}.", param, ctx)
 
 
 # what --select chooses

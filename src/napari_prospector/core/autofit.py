@@ -45,6 +45,11 @@ _FEW_GROUPS = 10  # below, what is said of uncertainty is itself uncertain
 _MARGIN = 1.5  # of the refined map's excess: what another map must have to be shown in its place
 _QUICK = {"n_init": 1, "minibatch_above": 4000}  # while settings are compared; what is chosen is clustered with care
 
+_MEASURES = {
+    "excess": "agreement with a read-out of single tokens (beyond that in other data; no upper bound)",
+    "separation": "separation of tokens (AUROC less 0.5)",
+}
+
 Candidate = tuple[int, int, str]
 
 
@@ -122,10 +127,12 @@ class Selection:
         best = (self.maps or self.kernels)[0]
         settings = f"{best.n_concepts} concepts, radius {best.radius}, {best.kernel} kernel"
         chosen = f"{settings} and the {best.map} map" if self.kernels else f"the {best.map} map of {settings}"
-        name = "excess correlation with the token read-out" if self.criterion == "excess" else "separation of tokens"
-        start = "excess" if self.criterion == "excess" else "separation"
+        start = self.criterion
         value, low, high = (getattr(best, start + end) for end in ("", "_low", "_high"))
-        text = f"Chose {chosen}: {name} {value:.3f}{_bounds(low, high)} out of fold"
+        text = f"Chose {chosen}"
+        if start == "excess" and best.map == "refined":
+            text += ", which another map must clearly beat to be shown"
+        text += f"; out of fold, {_MEASURES[start]} is {value:.3f}{_bounds(low, high)}"
         others = [
             f"{other.map} {getattr(other, start):.3f}" + (" (not told apart)" if other.is_near else "")
             for other in self.maps[1:]
