@@ -174,7 +174,8 @@ def evaluate_cohort(
             "Fill its column truth with PNG masks that cover their slides."
         )
     truths = cohort_truths(test, graphs.grids, target)
-    if not any(truth is not None and (truth > 0).any() for truth in truths):
+    own = [truth for row, truth in zip(test, truths, strict=True) if row.label == target and truth is not None]
+    if not any((truth > 0).any() for truth in own):
         raise InvalidInputError(
             f"The truth of some test slide of class {target!r} must show a region; in {table.name} all are empty. "
             "Check the masks, or name the class that they show with --target."
