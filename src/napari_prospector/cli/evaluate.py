@@ -161,25 +161,13 @@ def evaluate_cohort(
     """
     from napari_prospector.study.cohort_graphs import CohortGraphs
     from napari_prospector.study.evaluate import evaluate as measure
-    from napari_prospector.study.truths import cohort_truths
 
     target = str(head.target_) if target is None else target
     test = table.split("test")
     graphs = CohortGraphs.of_cohort(test, folder)
     for grid in graphs.grids:
         head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
-    if not any(row.truth is not None and row.label == target for row in test):
-        raise InvalidInputError(
-            f"{table.name} must name a truth for some test row of class {target!r}; it names none. "
-            "Fill its column truth with PNG masks that cover their slides."
-        )
-    truths = cohort_truths(test, graphs.grids, target)
-    own = [truth for row, truth in zip(test, truths, strict=True) if row.label == target and truth is not None]
-    if not any((truth > 0).any() for truth in own):
-        raise InvalidInputError(
-            f"The truth of some test slide of class {target!r} must show a region; in {table.name} all are empty. "
-            "Check the masks, or name the class that they show with --target."
-        )
+    truths = _truths(table.name, test, graphs, target)
     seen = _seen(head, test, graphs, allow_seen, quiet)
     datum = datum or head.card_.get("datum", "slide")
     rivals = _rivals(head, table, folder, target, compared, datum, graphs, seed=seed, quiet=quiet)
@@ -200,6 +188,31 @@ def evaluate_cohort(
             fit_seconds=rivals.seconds,
             remarks=graphs.mixtures(test.labels, None, test.groups),
         )
+
+
+def _truths(name: str, test: Cohort, graphs: CohortGraphs, target: str) -> list[NDArray[np.int8] | None]:
+    """Return the truth of every test row.
+
+    Raises
+    ------
+    InvalidInputError
+        If none of the rows of the target has a truth, or all of those are empty.
+    """
+    from napari_prospector.study.truths import cohort_truths
+
+    if not any(row.truth is not None and row.label == target for row in test):
+        raise InvalidInputError(
+            f"{name} must name a truth for some test row of class {target!r}; it names none. "
+            "Fill its column truth with PNG masks that cover their slides."
+        )
+    truths = cohort_truths(test, graphs.grids, target)
+    own = [truth for row, truth in zip(test, truths, strict=True) if row.label == target and truth is not None]
+    if not any((truth > 0).any() for truth in own):
+        raise InvalidInputError(
+            f"The truth of some test slide of class {target!r} must show a region; in {name} all are empty. "
+            "Check the masks, or name the class that they show with --target."
+        )
+    return truths
 
 
 def _seen(head: ProspectorHead, test: Cohort, graphs: CohortGraphs, allow_seen: bool, quiet: bool) -> NDArray[np.bool_]:
