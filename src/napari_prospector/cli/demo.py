@@ -78,6 +78,7 @@ def demo(out: Path, generated: bool, n_slides: int, seed: int, as_json: bool) ->
     graphs = CohortGraphs.of_cohort(train, tokens)
     with stage_bars(as_json) as report:
         head = ProspectorHead(random_state=seed).fit(graphs, train.labels, train.groups, report)
+    tell(head.selection_.sentence(), as_json)
     head.save(head_path, graphs.head_card(train))
     test = table.split("test")
     stores = dict(zip((Path(row.path) for row in test), test.store_paths(tokens), strict=True))
