@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_prospector.core.selection import PAPER_GRID, Selection, select_head
+from napari_prospector.core.selection import PAPER_GRID, GridSelection, select_head
 from napari_prospector.study.cohort_graphs import CohortGraphs
 from napari_prospector.tokens.encoders.cards import EncoderCard
 from napari_prospector.tokens.geometry import GridGeometry
@@ -58,7 +58,7 @@ def write_stores(folder: Path, n_slides: int, n_tokens: int, n_dims: int, seed: 
     return labels
 
 
-def timed_selection(stores: list[Path], labels: list[str]) -> tuple[float, dict[str, float], Selection]:
+def timed_selection(stores: list[Path], labels: list[str]) -> tuple[float, dict[str, float], GridSelection]:
     """Select from the paper's grid; return the seconds of all, of each stage, and what was selected."""
     stages: dict[str, float] = {}
     started = last = time.perf_counter()

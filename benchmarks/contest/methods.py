@@ -16,7 +16,7 @@ from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.study.baselines import BASELINES, fit_baselines
 from napari_prospector.study.baselines.probe import TokenProbe
-from napari_prospector.study.head_maps import HeadMap, best_map_of
+from napari_prospector.study.head_maps import HeadMap
 
 __all__ = [
     "CEILING",
@@ -143,7 +143,7 @@ def _head_rows(task: Task, seed: int) -> Iterator[Contestant]:
     """Fit the default head and yield its maps, the one that it draws first."""
     head, seconds = _fitted(make_head(task, seed), task.train.graphs, task.train)
     chosen = _choice(head)
-    yield Contestant("prospector (default)", HeadMap(head, best_map_of(head), task.target), False, seconds, chosen)
+    yield Contestant("prospector (default)", HeadMap(head, head.best_map_, task.target), False, seconds, chosen)
     for name in head.maps_:
         yield Contestant(f"prospector, {name}", HeadMap(head, name, task.target), False, seconds)
 

@@ -25,7 +25,7 @@ from napari_prospector.core.labels import class_labels
 from napari_prospector.core.measures import auroc
 from napari_prospector.errors import InvalidInputError
 
-__all__ = ["PAPER_GRID", "Candidate", "Grid", "Selection", "select_head"]
+__all__ = ["PAPER_GRID", "Candidate", "Grid", "GridSelection", "select_head"]
 
 
 LEAST_PROBABILITY = 1e-9
@@ -94,7 +94,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Selection:
+class GridSelection:
     """The head that was chosen and all that was tried.
 
     Attributes
@@ -136,7 +136,7 @@ def select_head(
     grid: Grid = PAPER_GRID,
     report: Report | None = None,
     **fixed: Any,
-) -> Selection:
+) -> GridSelection:
     """Try every setting of a grid by cross-validation and fit the best on all data.
 
     Parameters
@@ -150,7 +150,7 @@ def select_head(
 
     Returns
     -------
-    Selection
+    GridSelection
         The same for the same input and `random_state`. Settings that tie are ordered by fewer concepts, then smaller
         radius.
 
@@ -188,7 +188,7 @@ def select_head(
         key=lambda one: (round(one.log_loss, 6), one.n_concepts, one.radius, one.kernel, str(one.alpha), one.tau)
     )
     head = ProspectorHead(**{**fixed, **judged[0].parameters}).fit(graphs, labels, groups, report)
-    return Selection(head, tuple(judged))
+    return GridSelection(head, tuple(judged))
 
 
 def _all_tables(

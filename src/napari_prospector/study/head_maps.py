@@ -12,17 +12,12 @@ from numpy.typing import NDArray
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.head import ProspectorHead
 
-__all__ = ["HeadMap", "best_map_of", "maps_of"]
+__all__ = ["HeadMap", "maps_of"]
 
 
 def maps_of(head: ProspectorHead) -> tuple[str, ...]:
     """Return the maps of a head, the best first."""
     return (head.best_map_, *(name for name in head.maps_ if name != head.best_map_))
-
-
-def best_map_of(head: ProspectorHead) -> str:
-    """Return the map that a head draws unless told otherwise."""
-    return head.best_map_
 
 
 @dataclass(frozen=True)
