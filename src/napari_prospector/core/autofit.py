@@ -37,7 +37,7 @@ __all__ = [
 
 OPTIONS: dict[str, tuple[Any, ...]] = {"n_concepts": (10, 20, 30), "radius": (0, 1, 2), "kernel": KERNELS}
 DEFAULTS: dict[str, Any] = {"n_concepts": 30, "radius": 1, "kernel": "fold-change"}
-"""What is taken where nothing can be judged: chosen on mosaics of serrated and low-grade tissue (issue of defaults)."""
+"""What is taken where nothing can be judged: chosen on mosaics of serrated and low-grade tissue."""
 
 _MOST_JUDGED = 200  # data; more of them would change a choice of three by three settings no more
 _TOKENS_PER_CONCEPT = 4
