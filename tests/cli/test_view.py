@@ -71,3 +71,17 @@ def test_the_process_knows_every_option_that_it_is_given(study: Study) -> None:
     ).stdout
     passed = {name for option in view.params for name in option.opts if name.startswith("--")}
     assert all(name in shown for name in passed), Path(shown)
+
+
+def test_without_a_display_it_says_so_and_names_the_command_that_needs_none(
+    study: Study, prospect: Any, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("napari")
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    code, _, err = prospect("view", study.slide(0))
+    assert code == 1
+    assert "needs a display" in err
+    assert "prospect map" in err
+    assert started == []

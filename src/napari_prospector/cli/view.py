@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,9 +11,12 @@ from pathlib import Path
 import click
 
 from napari_prospector.cli.console import examples, map_option, mpp_option, weights_option
-from napari_prospector.errors import MissingExtraError, MissingFileError
+from napari_prospector.errors import MissingExtraError, MissingFileError, ProspectorError
 
 __all__ = ["view"]
+
+# on Linux, what tells Qt where to draw; without any of them it aborts
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
 @click.command(
@@ -46,6 +50,11 @@ def view(
             raise MissingFileError(f"There is no {path}. Check the path.")
     if find_spec("napari") is None:
         raise MissingExtraError("napari is not installed. Install it with: pip install 'napari-prospector[all]'")
+    if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in _SCREENS):
+        raise ProspectorError(
+            "prospect view opens a window and needs a display; neither DISPLAY nor WAYLAND_DISPLAY names one. Run it on "
+            "a desktop, or through ssh -X; prospect map draws pictures without a display."
+        )
     words = [sys.executable, "-m", "napari_prospector._napari.view", str(slide)]
     for name, value in (
         ("--head", head),
