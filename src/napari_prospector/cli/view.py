@@ -52,8 +52,8 @@ def view(
         raise MissingExtraError("napari is not installed. Install it with: pip install 'napari-prospector[all]'")
     if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in _SCREENS):
         raise ProspectorError(
-            "prospect view opens a window and needs a display; neither DISPLAY nor WAYLAND_DISPLAY names one. Run it on "
-            "a desktop, or through ssh -X; prospect map draws pictures without a display."
+            "prospect view opens a window and needs a display; neither DISPLAY nor WAYLAND_DISPLAY names one. Run it "
+            "on a desktop, or through ssh -X; prospect map draws pictures without a display."
         )
     words = [sys.executable, "-m", "napari_prospector._napari.view", str(slide)]
     for name, value in (
