@@ -72,7 +72,7 @@ def test_a_head_that_is_not_refined_still_says_what_was_chosen_and_how_sure_that
 def test_settings_that_were_given_are_not_said_to_be_chosen() -> None:
     head = ProspectorHead(4, 1, "linear").fit(*chains(12, 41))
     assert head.selection_.sentence().startswith(
-        f"Chose the {head.best_map_} map of 4 concepts, radius 1, linear kernel: "
+        f"Chose the {head.best_map_} map of 4 concepts, radius 1, linear kernel"
     )
 
 
