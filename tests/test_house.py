@@ -27,7 +27,7 @@ SOURCE = REPOSITORY / "src" / "napari_prospector"
 ROOMS = {"errors": 0, "core": 1, "tokens": 2, "study": 3, "cli": 4, "_napari": 4}
 FACE = 4
 
-HEAVY = {"torch", "torchvision", "timm", "dask", "napari", "skimage", "matplotlib", "PIL"}
+HEAVY = {"torch", "torchvision", "timm", "dask", "distributed", "h5py", "napari", "skimage", "matplotlib", "PIL"}
 QT = {"qtpy", "superqt", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 NAPARI = {"napari", "magicgui", "npe2", "vispy"}
 SCIENCE = {"numpy", "scipy", "sklearn", "numba", "llvmlite", "safetensors"}
@@ -145,7 +145,7 @@ def imports_of_foreign_trades(file: File) -> Iterator[str]:
 
 def heavy_imports_at_the_top(file: File) -> Iterator[str]:
     """Find them where others load the file at once; a file that is only ever imported lazily is a gate of its own."""
-    dotted = ".".join(file.path.with_suffix("").parts[1:]).removesuffix(".__init__")
+    dotted = dotted_name(file)
     heavy = HEAVY | QT if file.unit != "_napari" else HEAVY - NAPARI
     for imported in imports(file.tree):
         if imported.package in heavy and not imported.lazy and dotted in loaded_at_once():
@@ -154,11 +154,26 @@ def heavy_imports_at_the_top(file: File) -> Iterator[str]:
 
 @cache
 def loaded_at_once() -> frozenset[str]:
-    """The modules behind public names, and those that some other file imports at its top."""
+    """The modules behind public names, and those that some other file imports at its top.
+
+    What only gates import at their top, files that are heavy themselves and imported lazily, lies behind the gate.
+    """
     doors = {f"napari_prospector.{home}" for home in (*napari_prospector._HOMES.values(), "cli")}
-    return frozenset(
-        doors | {imported.module for file in files(*HOUSE) for imported in imports(file.tree) if not imported.lazy}
-    )
+    house = {dotted_name(file): imports(file.tree) for file in files(*HOUSE)}
+    heavy = {name for name, found in house.items() if any(one.package in HEAVY and not one.lazy for one in found)}
+    loaded = frozenset[str]()
+    while True:
+        gates = heavy - loaded - doors
+        lighter = [found for name, found in house.items() if name not in gates]
+        following = frozenset(doors | {one.module for found in lighter for one in found if not one.lazy})
+        if following == loaded:
+            return loaded
+        loaded = following
+
+
+def dotted_name(file: File) -> str:
+    """The name that a file is imported by."""
+    return ".".join(file.path.with_suffix("").parts[1:]).removesuffix(".__init__")
 
 
 def imports_of_the_undeclared(file: File) -> Iterator[str]:

@@ -51,7 +51,7 @@ class Stage:
 
 STAGES = {
     "demo": Stage("the package and napari; neither torch nor timm", ("all",), False, 355, 1400),
-    "test": Stage("torch, torchvision, timm, captum, biotite and the test tools", ("test",), True, 280, 1085),
+    "test": Stage("torch, torchvision, timm, the other extras and the test tools", ("test",), True, 280, 1085),
     "lint": Stage("ruff, mypy and the build tools", ("dev",), False, 35, 100),
 }
 # On Linux, torch and torchvision as published bring CUDA libraries, with a GPU or without.

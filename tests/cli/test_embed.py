@@ -130,7 +130,7 @@ def test_a_cohort_goes_alone_and_two_slides_of_one_name_are_refused(
 def test_another_slide_of_the_same_name_is_not_taken_for_embedded(study: Study, prospect: Any, tmp_path: Path) -> None:
     shutil.copy(study.slide(1), tmp_path / "slide 0.tif")
     table = write_table(tmp_path / "c.csv", ["path", "label"], [["slide 0.tif", "a"], [str(study.slide(2)), "b"]])
-    code, _, err = prospect("fit", table, "-o", tmp_path / "h.prospector", "--tokens", study.tokens)
+    code, _, err = prospect("fit", table, "-o", tmp_path / "h.prospector", "--grids", study.tokens)
     assert code == 1
     assert "was made from another slide" in err
 

@@ -62,7 +62,7 @@ def _rows(study: Study) -> list[dict[str, str]]:
 def test_a_cohort_without_truth_is_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
     rows = [[study.folder / row["path"], row["label"]] for row in _rows(study)]
     table = write_table(tmp_path / "c.csv", ["path", "label"], rows)
-    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path / "e", "--tokens", study.tokens)
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path / "e", "--grids", study.tokens)
     assert code == 1
     assert "must name a truth for some test row of class 'tumour'" in err
     assert not list((tmp_path / "e").glob("*"))
@@ -87,7 +87,7 @@ def test_a_damaged_truth_is_refused(damage: bytes, study: Study, prospect: Any, 
     (tmp_path / "t.png").write_bytes(damage)
     rows = [[study.folder / row["path"], row["label"], row["split"], tmp_path / "t.png"] for row in _rows(study)]
     table = write_table(tmp_path / "c.csv", ["path", "label", "split", "truth"], rows)
-    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path / "e", "--tokens", study.tokens)
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path / "e", "--grids", study.tokens)
     assert code == 1
     assert "t.png" in err
 
@@ -106,7 +106,7 @@ WORDS = ("--no-baselines", "--pictures", "0")
 
 def test_slides_that_the_head_learned_from_are_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
     table = _without_split(study, tmp_path / "c.csv", range(N_SLIDES))
-    code, out, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", study.tokens, *WORDS)
+    code, out, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--grids", study.tokens, *WORDS)
     assert (code, out) == (1, "")
     assert "it has learned from 6 of these 10: slide 0.tif, slide 1.tif" in err
     assert "--allow-seen" in err
@@ -117,7 +117,7 @@ def test_what_is_measured_on_them_all_the_same_is_called_not_held_out(
     study: Study, prospect: Any, tmp_path: Path
 ) -> None:
     table = _without_split(study, tmp_path / "c.csv", range(N_SLIDES))
-    words = ("--tokens", study.tokens, "--allow-seen", *WORDS)
+    words = ("--grids", study.tokens, "--allow-seen", *WORDS)
     code, out, _ = prospect("evaluate", study.head, table, "-o", tmp_path / "e", *words)
     assert code == 0
     for text in (out, *((tmp_path / "e" / name).read_text("utf-8") for name in ("evaluation.json", "report.html"))):
@@ -128,11 +128,11 @@ def test_other_slides_of_a_patient_that_the_head_learned_from_are_refused_too(
     study: Study, prospect: Any, tmp_path: Path
 ) -> None:
     table = _without_split(study, tmp_path / "c.csv", range(5, N_SLIDES), group="one patient")
-    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", study.tokens, *WORDS)
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--grids", study.tokens, *WORDS)
     assert code == 1
     assert "it has learned from 5 of these 5" in err
     table = _without_split(study, tmp_path / "c.csv", range(6, N_SLIDES))
-    assert prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", study.tokens, *WORDS)[0] == 0
+    assert prospect("evaluate", study.head, table, "-o", tmp_path, "--grids", study.tokens, *WORDS)[0] == 0
 
 
 def test_a_head_that_does_not_say_what_it_learned_from_is_evaluated_with_a_word_of_warning(
@@ -152,7 +152,7 @@ def test_a_patient_in_both_splits_is_refused(study: Study, prospect: Any, tmp_pa
         for row in _rows(study)
     ]
     table = write_table(tmp_path / "c.csv", ["path", "label", "group", "split", "truth"], rows)
-    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", study.tokens)
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--grids", study.tokens)
     assert code == 1
     assert "'p' is both in train and in test; a patient must be in one of them" in err
 
@@ -164,12 +164,12 @@ def test_a_cohort_that_mixes_pixel_sizes_or_encoders_is_refused(study: Study, pr
     table = _without_split(study, tmp_path / "c.csv", range(6, N_SLIDES))
     card = (odd / "zarr.json").read_text(encoding="utf-8")
     (odd / "zarr.json").write_text(card.replace('"name": "stain-texture"', '"name": "other"'), encoding="utf-8")
-    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", tokens, *WORDS)
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--grids", tokens, *WORDS)
     assert code == 1
     assert "differ in name: 'stain-texture' and 'other'" in err
     shutil.rmtree(odd)
     assert prospect("embed", study.slide(9), "-o", tokens, "--tissue", "all", "--tile-mpp", "1.0")[0] == 0
-    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", tokens, *WORDS)
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--grids", tokens, *WORDS)
     assert code == 1
     assert "All data must have one pixel size of tiles" in err
     assert not list(tmp_path.glob("*.json"))
@@ -184,7 +184,7 @@ def test_a_slide_in_both_splits_under_two_names_is_refused(study: Study, prospec
     table = write_table(tmp_path / "c.csv", ["path", "label", "split", "truth"], rows)
     tokens = shutil.copytree(study.tokens, tmp_path / "tokens")
     assert prospect("embed", twin, "-o", tokens, "--tissue", "all")[0] == 0
-    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--tokens", tokens)
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path, "--grids", tokens)
     assert code == 1
     assert "no slide may be in train and in test; 'slide 8.tif' (1 in all) is in both" in err
 
@@ -201,7 +201,7 @@ def test_labels_may_be_judged_over_patients(study: Study, prospect_json: Any, tm
         for row in _rows(study)
     ]
     table = write_table(tmp_path / "c.csv", ["path", "label", "group", "split", "truth"], rows)
-    words = ("--tokens", study.tokens, "--datum", "group", *WORDS)
+    words = ("--grids", study.tokens, "--datum", "group", *WORDS)
     code, found = prospect_json("evaluate", study.head, table, "-o", tmp_path, *words)
     assert code == 0
     assert (found["datum"], found["n_data"]) == ("group", N_TEST)
@@ -214,7 +214,7 @@ def test_labels_may_be_judged_over_patients(study: Study, prospect_json: Any, tm
         (tmp_path / "of patients.prospector", (), "group"),
         (tmp_path / "of patients.prospector", ("--datum", "slide"), "slide"),
     ):
-        words = ("--tokens", study.tokens, *said, *WORDS)
+        words = ("--grids", study.tokens, *said, *WORDS)
         assert prospect_json("evaluate", name, table, "-o", tmp_path, *words)[1]["datum"] == datum
 
 

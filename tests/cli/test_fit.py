@@ -118,7 +118,7 @@ def test_a_table_that_cannot_be_learned_from_is_refused(
     columns: list[str], rows: list[list[Any]], reason: str, study: Study, prospect: Any, tmp_path: Path
 ) -> None:
     table = write_table(tmp_path / "c.csv", columns, [[study.slide(row[0]), *row[1:]] for row in rows])
-    code, _, err = prospect("fit", table, "-o", tmp_path / "h.prospector", "--tokens", study.tokens)
+    code, _, err = prospect("fit", table, "-o", tmp_path / "h.prospector", "--grids", study.tokens)
     assert code == 1
     assert reason in err
     assert not (tmp_path / "h.prospector").exists()
@@ -152,7 +152,7 @@ def test_embeddings_that_are_not_numbers_are_refused(study: Study, prospect: Any
 
 def test_an_encoder_that_the_grids_do_not_hold_is_refused(study: Study, prospect: Any, tmp_path: Path) -> None:
     code, _, err = prospect(
-        "fit", study.table, "-o", tmp_path / "h.prospector", "--tokens", study.tokens, "--encoder", "mobilenetv2_100"
+        "fit", study.table, "-o", tmp_path / "h.prospector", "--grids", study.tokens, "--encoder", "mobilenetv2_100"
     )
     assert code == 1
     assert "hold 'stain-texture'" in err

@@ -51,7 +51,7 @@ def test_embed_says_so_and_goes_on_when_there_is_space(study: Study, prospect: A
 def test_fit_writes_no_half_head(study: Study, prospect: Any, full_disk: Path) -> None:
     (full_disk / "more").write_bytes(b"x" * 16_384)  # a head is small
     code, out, err = prospect(
-        "fit", study.table, "-o", full_disk / "h.prospector", "--n-concepts", "9", "--tokens", study.tokens
+        "fit", study.table, "-o", full_disk / "h.prospector", "--n-concepts", "9", "--grids", study.tokens
     )
     assert (code, out) == (1, "")
     assert "No space left" in err
@@ -59,7 +59,7 @@ def test_fit_writes_no_half_head(study: Study, prospect: Any, full_disk: Path) -
 
 
 def test_map_writes_no_half_file(study: Study, prospect_json: Any, full_disk: Path) -> None:
-    code, found = prospect_json("map", study.head, study.slide(8), "-o", full_disk / "m", "--tokens", study.tokens)
+    code, found = prospect_json("map", study.head, study.slide(8), "-o", full_disk / "m", "--grids", study.tokens)
     assert code == 1
     assert found["maps"] == []
     assert "No space left" in found["errors"]["slide 8.tif"]

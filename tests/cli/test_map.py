@@ -16,7 +16,7 @@ from napari_prospector.tokens.store import TokenGrid
 
 
 def test_a_slide_gets_scores_concepts_table_and_picture(study: Study, prospect: Any, tmp_path: Path) -> None:
-    words = ("-o", tmp_path / "ma ps", "--tokens", study.tokens, "--map", "evidence")
+    words = ("-o", tmp_path / "ma ps", "--grids", study.tokens, "--map", "evidence")
     code, out, _ = prospect("map", study.head, study.slide(8), *words)
     assert code == 0
     assert out.startswith("slide 8.tif, evidence for tumour: ")
@@ -153,7 +153,7 @@ def test_maps_of_one_name_are_refused(study: Study, prospect: Any, tmp_path: Pat
 
 def test_no_file_that_may_be_shared_tells_where_it_was_made(study: Study, prospect: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert prospect("map", study.head, study.slide(8), "-o", out, "--tokens", study.tokens)[0] == 0
+    assert prospect("map", study.head, study.slide(8), "-o", out, "--grids", study.tokens)[0] == 0
     assert prospect("evaluate", study.head, study.table, "-o", out / "evaluation", "--pictures", "2")[0] == 0
     files = [study.head, *(path for folder in (study.tokens, out) for path in folder.rglob("*") if path.is_file())]
     assert len(files) > 20

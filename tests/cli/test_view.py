@@ -25,11 +25,11 @@ def test_view_starts_napari_as_a_process_and_returns_its_exit_code(
     study: Study, prospect: Any, started: list[list[str]]
 ) -> None:
     pytest.importorskip("napari")
-    code, _, _ = prospect("view", study.slide(0), "--head", study.head, "--tokens", "new.tokens.zarr", "--mpp", "0.5")
+    code, _, _ = prospect("view", study.slide(0), "--head", study.head, "--grid", "new.tokens.zarr", "--mpp", "0.5")
     assert code == 7
     assert started[0][:3] == [sys.executable, "-m", "napari_prospector._napari.view"]
     assert started[0][3:] == [
-        *(str(study.slide(0)), "--head", str(study.head), "--tokens", "new.tokens.zarr"),
+        *(str(study.slide(0)), "--head", str(study.head), "--grid", "new.tokens.zarr"),
         *("--mpp", "0.5"),
     ]
 
@@ -43,7 +43,7 @@ def test_view_passes_the_map_that_is_asked_for(
     assert started[0][-2:] == ["--map", name]
 
 
-@pytest.mark.parametrize("words", [["no.svs"], ["SLIDE", "--head", "no.prospector"], ["SLIDE", "--tokens", "no.zarr"]])
+@pytest.mark.parametrize("words", [["no.svs"], ["SLIDE", "--head", "no.prospector"], ["SLIDE", "--grid", "no.zarr"]])
 def test_a_missing_file_is_refused_before_napari_starts(
     words: list[str], study: Study, prospect: Any, started: list[list[str]]
 ) -> None:

@@ -82,7 +82,7 @@ def test_tokens_without_a_head_are_shown_as_layers(viewer: Any, slide_file: Path
     view(slide_file, head_file, viewer=viewer)
     qtbot.waitUntil(lambda: "case7 · evidence" in [layer.name for layer in viewer.layers], timeout=LONG_MS)
     viewer.layers.clear()
-    view(slide_file, tokens=slide_file.with_name("case7.tif.mean-colour.tokens.zarr"), viewer=viewer)
+    view(slide_file, grid=slide_file.with_name("case7.tif.mean-colour.tokens.zarr"), viewer=viewer)
     assert [layer.name for layer in viewer.layers][1:] == [
         "case7.tif.mean-colour · tissue share",
         "case7.tif.mean-colour · tokens",
@@ -123,7 +123,7 @@ def run():
 start, napari.run = napari.run, run
 sys.exit(view.main(sys.argv[1:]))
 """
-    words = [sys.executable, "-c", code, str(slide_file), "--head", str(head_file), "--tokens", str(tokens)]
+    words = [sys.executable, "-c", code, str(slide_file), "--head", str(head_file), "--grid", str(tokens)]
     # napari keeps its settings in these
     homes = {name: str(tmp_path) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")}
     process = subprocess.run(

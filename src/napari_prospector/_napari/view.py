@@ -21,7 +21,7 @@ __all__ = ["main", "view"]
 def view(
     slide: str | Path,
     head: str | Path | None = None,
-    tokens: str | Path | None = None,
+    grid: str | Path | None = None,
     *,
     map: str | None = None,
     target: str | None = None,
@@ -37,7 +37,7 @@ def view(
         The slide's file.
     head
         A ``*.prospector`` file.
-    tokens
+    grid
         The slide's token grid, there or to be made; by default where the panel keeps it.
     map, target
         Which map, for which class; by default the head's best map and its own class.
@@ -71,9 +71,9 @@ def view(
     panel = None if head is None else show_panel(viewer)
     viewer.add_layer(Layer.create(array, arguments, kind))
     if panel is not None and head is not None:
-        panel.ask(Path(head), map=map, target=target, tokens=_path(tokens), weights=_path(weights))
-    elif tokens is not None:
-        viewer.open(str(tokens), plugin="napari-prospector")
+        panel.ask(Path(head), map=map, target=target, tokens=_path(grid), weights=_path(weights))
+    elif grid is not None:
+        viewer.open(str(grid), plugin="napari-prospector")
     return viewer
 
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="prospect view", description="Open a slide in napari, with its map.")
     parser.add_argument("slide", type=Path)
     parser.add_argument("--head", type=Path, help="a *.prospector file")
-    parser.add_argument("--tokens", type=Path, help="the slide's token grid, there or to be made")
+    parser.add_argument("--grid", type=Path, help="the slide's token grid, there or to be made")
     parser.add_argument("--map", choices=MAPS, help="default: the head's own best")
     parser.add_argument("--target", help="the class to look for")
     parser.add_argument("--mpp", type=float, help="width of a level-0 pixel in µm, where the slide states none")

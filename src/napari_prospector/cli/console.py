@@ -33,7 +33,7 @@ __all__ = [
     "tell",
     "tell_error",
     "told",
-    "tokens_option",
+    "grids_option",
     "weights_option",
 ]
 
@@ -72,8 +72,8 @@ weights_option = click.option(
 mpp_option = click.option(
     "--mpp", type=float, metavar="UM", help="Width of a level-0 pixel in µm, for slides that do not state it."
 )
-tokens_option = click.option(
-    "--tokens",
+grids_option = click.option(
+    "--grids",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the token grids; default: tokens/ beside the table.",
 )

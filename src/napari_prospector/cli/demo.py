@@ -155,7 +155,7 @@ def _view_command(slide: Path, head: Path, tokens: Path) -> str:
     """Return the command that opens a slide with its map; its paths start at the current folder, where they can."""
     here = Path.cwd()
     names = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in (slide, head, tokens)]
-    return shlex.join(["prospect", "view", names[0], "--head", names[1], "--tokens", names[2]])
+    return shlex.join(["prospect", "view", names[0], "--head", names[1], "--grid", names[2]])
 
 
 def _steps(histology: Path | None, train: Cohort, test: Cohort) -> list[str]:

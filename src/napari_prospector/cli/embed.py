@@ -36,7 +36,7 @@ __all__ = ["embed"]
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "-o",
-    "--tokens",
+    "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the token grids.",
@@ -72,7 +72,7 @@ __all__ = ["embed"]
 @json_option
 def embed(
     slides: tuple[Path, ...],
-    tokens: Path,
+    out: Path,
     mpp: float | None,
     stride_px: int | None,
     min_coverage: float,
@@ -88,9 +88,9 @@ def embed(
     SLIDES are slide files, or one cohort table (.csv), whose column mpp gives the pixel size of slides that state
     none. What was interrupted goes on where it stopped; what is finished is left as it is.
     """
-    check_place(tokens / "any")
+    check_place(out / "any")
     model = encoder_from_options(encoder)
-    jobs = _jobs(slides, tokens, mpp)
+    jobs = _jobs(slides, out, mpp)
     tissue = {"method": tissue_method, "threshold": tissue_threshold}
     outcomes = embed_slides(
         jobs,

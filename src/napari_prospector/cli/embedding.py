@@ -146,7 +146,7 @@ def is_finished(slide: Path, store: Path, mpp: float | None = None) -> bool:
         if opened.fingerprint() != made_from:
             raise MismatchError(
                 f"{store} was made from another slide than {slide}. "
-                "Name another folder with --tokens, or remove that token grid."
+                "Name another folder with --grids, or remove that token grid."
             )
     return bool(is_complete)
 

@@ -13,12 +13,12 @@ from napari_prospector.cli.console import (
     check_place,
     device_option,
     examples,
+    grids_option,
     json_option,
     progress_bar,
     seed_option,
     stage_bars,
     tell,
-    tokens_option,
     weights_option,
 )
 from napari_prospector.cli.embedding import encoder_words
@@ -54,7 +54,7 @@ __all__ = ["Comparison", "evaluate", "evaluate_cohort", "show_evaluation", "writ
 @click.option(
     "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for tables and report."
 )
-@tokens_option
+@grids_option
 @click.option("--target", metavar="LABEL", help="The class to find; may be left out with two classes.")
 @click.option(
     "--baseline",
@@ -92,7 +92,7 @@ def evaluate(
     head: Path,
     cohort: Path,
     out: Path,
-    tokens: Path | None,
+    grids: Path | None,
     target: str | None,
     baseline: tuple[str, ...],
     no_baselines: bool,
@@ -122,7 +122,7 @@ def evaluate(
     label = label_of(model, target)
     table = Cohort.read(cohort)
     check_place(out / "any")
-    folder = tokens_folder(cohort, tokens)
+    folder = tokens_folder(cohort, grids)
     needed = table.split("test") if set(words) == {"none"} and not ceiling else table
     complete_tokens(needed, folder, encoder_words(model, weights, device), quiet=as_json)
     compared, asked = Comparison(words, ceiling), {"allow_seen": allow_seen, "quiet": as_json}

@@ -14,11 +14,11 @@ from napari_prospector.cli.console import (
     check_place,
     encoder_options,
     examples,
+    grids_option,
     json_option,
     seed_option,
     stage_bars,
     tell,
-    tokens_option,
     told,
 )
 from napari_prospector.cli.embedding import SlideJob, embed_slides, encoder_from_options, is_finished
@@ -73,7 +73,7 @@ _SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
     type=click.Path(dir_okay=False, path_type=Path),
     help="Head file to write, NAME.prospector.",
 )
-@tokens_option
+@grids_option
 @click.option(
     "--select",
     is_flag=True,
@@ -139,7 +139,7 @@ _SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
 @json_option
 @click.pass_context
 def fit(
-    context: click.Context, /, cohort: Path, out: Path, tokens: Path | None, select: bool, as_json: bool, **options: Any
+    context: click.Context, /, cohort: Path, out: Path, grids: Path | None, select: bool, as_json: bool, **options: Any
 ) -> None:
     """Learn a head from the labels of COHORT, a table with columns path and label.
 
@@ -157,7 +157,7 @@ def fit(
     table = Cohort.read(cohort).split("train")
     table.require_classes()
     check_place(out)
-    folder = tokens_folder(cohort, tokens)
+    folder = tokens_folder(cohort, grids)
     complete_tokens(table, folder, options, quiet=as_json)
     graphs = CohortGraphs.of_cohort(table, folder)
     _check_tokens(context, graphs, folder)
@@ -240,7 +240,7 @@ def _check_tokens(context: click.Context, graphs: CohortGraphs, folder: Path) ->
             word = "--" + option.replace("_", "-")
             raise MismatchError(
                 f"{word} says {wanted!r}; the token grids in {folder} hold {found!r}. "
-                f"Name another folder with --tokens, or leave {word} out."
+                f"Name another folder with --grids, or leave {word} out."
             )
 
 

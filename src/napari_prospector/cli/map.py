@@ -43,7 +43,7 @@ __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
     short_help="Draw the prospect map of slides with a head.",
     epilog=examples(
         "prospect map tumour.prospector slide.svs -o maps/",
-        "prospect map tumour.prospector slides/*.svs -o maps/ --tokens tokens/ --map decision",
+        "prospect map tumour.prospector slides/*.svs -o maps/ --grids tokens/ --map decision",
         "prospect map subtypes.prospector tokens/slide.svs.tokens.zarr -o maps/ --target papillary",
     ),
 )
@@ -53,7 +53,7 @@ __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
     "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the maps."
 )
 @click.option(
-    "--tokens",
+    "--grids",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the token grids; default: tokens/ in OUT.",
 )
@@ -67,7 +67,7 @@ def map_slides(
     head: Path,
     slides: tuple[Path, ...],
     out: Path,
-    tokens: Path | None,
+    grids: Path | None,
     map_name: str | None,
     target: str | None,
     mpp: float | None,
@@ -89,7 +89,7 @@ def map_slides(
     check_names(slides, "Maps", with_suffix=False)
     check_place(out / "any")
     stores, errors = _finished(
-        model, slides, out / "tokens" if tokens is None else tokens, mpp, weights, device, quiet=as_json
+        model, slides, out / "tokens" if grids is None else grids, mpp, weights, device, quiet=as_json
     )
     written, refused = map_stores(model, stores, out, map_name, label, mpp, quiet=as_json)
     errors |= refused

@@ -29,7 +29,7 @@ _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 @click.argument("slide", type=click.Path(path_type=Path))
 @click.option("--head", type=click.Path(path_type=Path), help="Head whose map and concepts are shown.")
 @click.option(
-    "--tokens", type=click.Path(path_type=Path), help="Token grid of the slide; with a head, made where there is none."
+    "--grid", type=click.Path(path_type=Path), help="Token grid of the slide; with a head, made where there is none."
 )
 @map_option
 @click.option("--target", metavar="LABEL", help="The class to look for; default: the head's own.")
@@ -38,14 +38,14 @@ _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 def view(
     slide: Path,
     head: Path | None,
-    tokens: Path | None,
+    grid: Path | None,
     map_name: str | None,
     target: str | None,
     mpp: float | None,
     weights: str | None,
 ) -> int:
     """Open SLIDE in napari, with the prospect map and the concepts of a head as layers."""
-    for path in (slide, head, weights, None if head else tokens):
+    for path in (slide, head, weights, None if head else grid):
         if path is not None and not Path(path).exists():
             raise MissingFileError(f"There is no {path}. Check the path.")
     if find_spec("napari") is None:
@@ -58,7 +58,7 @@ def view(
     words = [sys.executable, "-m", "napari_prospector._napari.view", str(slide)]
     for name, value in (
         ("--head", head),
-        ("--tokens", tokens),
+        ("--grid", grid),
         ("--map", map_name),
         ("--target", target),
         ("--mpp", mpp),

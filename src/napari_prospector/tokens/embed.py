@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -23,6 +21,7 @@ from napari_prospector.tokens.slides import Slide
 from napari_prospector.tokens.staining import StainEstimate, check_normalization, remixed, stain_record
 from napari_prospector.tokens.store import BACKGROUND, DONE, FAILED, PENDING, Block, TokenGrid
 from napari_prospector.tokens.tilereader import TileReader, Tiles
+from napari_prospector.tokens.tilestream import batches, tiles_ahead
 from napari_prospector.tokens.tissue import TissueMask, tile_coverage, tissue_mask
 
 __all__ = ["EmbedProgress", "TileFailure", "embed_slide", "embed_to_grid"]
@@ -300,11 +299,11 @@ def _steps(
     grid: TokenGrid, job: _Job, blocks: list[Block], state: NDArray[np.uint8], n_readers: int
 ) -> Iterator[tuple[int, list[TileFailure]]]:
     """Compute and store blocks, and keep `state` (rows, cols) up to date; yield size and failures of each batch."""
-    with _tiles_ahead(job.reader, job.tiles_of(grid), blocks, state, n_readers) as stream:
+    with tiles_ahead(job.reader, job.tiles_of(grid), blocks, state, n_readers) as stream:
         for block, parts in groupby(stream, key=lambda item: item[0]):
             within = state[block.tokens]
             embeddings = np.full((*within.shape, grid.n_dims), np.nan, np.float32)
-            for batch in _batches((part for _, part in parts), max(1, job.encoder.batch_size)):
+            for batch in batches((part for _, part in parts), max(1, job.encoder.batch_size)):
                 vectors, failures = _encode(job.encoder, batch, grid.embeddings.dtype)
                 rows, cols = (batch.tokens - (block.rows.start, block.cols.start)).T
                 embeddings[rows, cols] = vectors
@@ -321,67 +320,6 @@ def _check_any_done(slide: Slide, state: NDArray[np.uint8], failures: list[TileF
     if not (state == DONE).any():
         why = f" The first: {failures[0].reason}" if failures else " Pass retry_failed=True to try again."
         raise InvalidInputError(f"{slide.name}: every one of its {int((state == FAILED).sum())} tiles failed.{why}")
-
-
-@contextlib.contextmanager
-def _tiles_ahead(
-    reader: TileReader,
-    read: Callable[[NDArray[np.int64]], Tiles],
-    blocks: list[Block],
-    state: NDArray[np.uint8],
-    n_readers: int,
-) -> Iterator[Iterator[tuple[Block, Tiles]]]:
-    """Stream the tiles of blocks in order, read by threads that are a bounded number of reads ahead."""
-
-    def parts() -> Iterator[tuple[Block, NDArray[np.int64]]]:
-        for block in blocks:
-            tokens = np.argwhere(state[block.tokens] != BACKGROUND) + (block.rows.start, block.cols.start)
-            for part in reader.parts(tokens):
-                yield block, part
-
-    waiting: deque[tuple[Block, Future[Tiles]]] = deque()
-
-    def stream(pool: ThreadPoolExecutor) -> Iterator[tuple[Block, Tiles]]:
-        for block, tokens in parts():
-            waiting.append((block, pool.submit(read, tokens)))
-            if len(waiting) > n_readers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-
-    with ThreadPoolExecutor(n_readers, thread_name_prefix="tiles") as pool:
-        try:
-            yield stream(pool)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _batches(parts: Iterable[Tiles], batch_size: int) -> Iterator[Tiles]:
-    """Cut the tiles of one block into batches, all but the last of the same size."""
-    rest: Tiles | None = None
-    for part in parts:
-        rest = part if rest is None else _joined(rest, part)
-        while len(rest.tokens) > batch_size:
-            yield _cut(rest, slice(0, batch_size))
-            rest = _cut(rest, slice(batch_size, None))
-    if rest is not None:
-        yield rest
-
-
-def _joined(first: Tiles, second: Tiles) -> Tiles:
-    """Put tiles behind others."""
-    reasons = {**first.reasons, **{len(first.tokens) + i: why for i, why in second.reasons.items()}}
-    return Tiles(np.concatenate([first.tokens, second.tokens]), np.concatenate([first.pixels, second.pixels]), reasons)
-
-
-def _cut(tiles: Tiles, part: slice) -> Tiles:
-    """Take a run of tiles."""
-    kept = range(len(tiles.tokens))[part]
-    reasons = {i - kept.start: why for i, why in tiles.reasons.items() if i in kept}
-    return Tiles(tiles.tokens[part], tiles.pixels[part], reasons)
 
 
 def _encode(encoder: Encoder, batch: Tiles, dtype: np.dtype[Any]) -> tuple[NDArray[np.float32], list[TileFailure]]:

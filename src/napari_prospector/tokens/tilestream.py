@@ -1,0 +1,77 @@
+"""Tiles in order, read by threads ahead of whoever asks for them, and cut into batches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_prospector.tokens.store import BACKGROUND, Block
+from napari_prospector.tokens.tilereader import TileReader, Tiles
+
+__all__ = ["batches", "tiles_ahead"]
+
+
+@contextlib.contextmanager
+def tiles_ahead(
+    reader: TileReader,
+    read: Callable[[NDArray[np.int64]], Tiles],
+    blocks: list[Block],
+    state: NDArray[np.uint8],
+    n_readers: int,
+) -> Iterator[Iterator[tuple[Block, Tiles]]]:
+    """Stream the tiles of blocks in order, read by threads that are a bounded number of reads ahead."""
+
+    def parts() -> Iterator[tuple[Block, NDArray[np.int64]]]:
+        for block in blocks:
+            tokens = np.argwhere(state[block.tokens] != BACKGROUND) + (block.rows.start, block.cols.start)
+            for part in reader.parts(tokens):
+                yield block, part
+
+    waiting: deque[tuple[Block, Future[Tiles]]] = deque()
+
+    def stream(pool: ThreadPoolExecutor) -> Iterator[tuple[Block, Tiles]]:
+        for block, tokens in parts():
+            waiting.append((block, pool.submit(read, tokens)))
+            if len(waiting) > n_readers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+
+    with ThreadPoolExecutor(n_readers, thread_name_prefix="tiles") as pool:
+        try:
+            yield stream(pool)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def batches(parts: Iterable[Tiles], batch_size: int) -> Iterator[Tiles]:
+    """Cut the tiles of one block into batches, all but the last of the same size."""
+    rest: Tiles | None = None
+    for part in parts:
+        rest = part if rest is None else _joined(rest, part)
+        while len(rest.tokens) > batch_size:
+            yield _cut(rest, slice(0, batch_size))
+            rest = _cut(rest, slice(batch_size, None))
+    if rest is not None:
+        yield rest
+
+
+def _joined(first: Tiles, second: Tiles) -> Tiles:
+    """Put tiles behind others."""
+    reasons = {**first.reasons, **{len(first.tokens) + i: why for i, why in second.reasons.items()}}
+    return Tiles(np.concatenate([first.tokens, second.tokens]), np.concatenate([first.pixels, second.pixels]), reasons)
+
+
+def _cut(tiles: Tiles, part: slice) -> Tiles:
+    """Take a run of tiles."""
+    kept = range(len(tiles.tokens))[part]
+    reasons = {i - kept.start: why for i, why in tiles.reasons.items() if i in kept}
+    return Tiles(tiles.tokens[part], tiles.pixels[part], reasons)
