@@ -20,7 +20,7 @@ from safetensors.numpy import save as to_bytes
 
 from napari_prospector.errors import FileFormatError, MismatchError, MissingFileError, StorageError
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "check_tokens_card", "read_head_file", "write_head_file"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "check_tokens_card", "kind_of_tokens", "read_head_file", "write_head_file"]
 
 FORMAT = "napari-prospector head"
 FORMAT_VERSION = 2
@@ -112,6 +112,8 @@ def check_tokens_card(head_card: Mapping[str, Any], n_dims: int, tokens_card: Ma
         If encoder, width, weights, tile size, pixel size or stain normalization differ.
     """
     name = head_card.get("name")
+    if name and "name" in tokens_card:
+        _check_kind_of_tokens(head_card, tokens_card)
     if (name and tokens_card.get("name", name) != name) or tokens_card.get("n_dims", n_dims) != n_dims:
         raise MismatchError(
             f"This head was fitted on {name!r} ({n_dims} dims); the grid holds {tokens_card.get('name')!r} "
@@ -135,6 +137,31 @@ def check_tokens_card(head_card: Mapping[str, Any], n_dims: int, tokens_card: Ma
             f"This head was fitted on {name!r} with {what} {mine}; the grid was embedded with {what} {theirs}. "
             "Embed again as the head was fitted."
         )
+
+
+def _check_kind_of_tokens(head_card: Mapping[str, Any], tokens_card: Mapping[str, Any]) -> None:
+    """Refuse tiles for a head of patches, patches for one of tiles, another overlap or projection."""
+    if head_card["name"] != tokens_card["name"]:
+        return  # what is said of that is plainer
+    mine, theirs = (kind_of_tokens(card) for card in (head_card, tokens_card))
+    if mine != theirs:
+        raise MismatchError(
+            f"This head was fitted on {mine} of {head_card['name']!r}; the grid holds {theirs}. "
+            "Embed again as the head was fitted."
+        )
+
+
+def kind_of_tokens(card: Mapping[str, Any]) -> str:
+    """Say what the tokens of an encoder card are: tile or patch tokens, their overlap and projection.
+
+    A card that is silent is of whole tiles.
+    """
+    overlap, projection = card.get("overlap_px") or 0, card.get("projection")
+    words = f"{card.get('tokens') or 'tile'} tokens" + (f" with an overlap of {overlap} px" if overlap else "")
+    if not projection:
+        return words
+    origin = f" {projection['sha256'][:8]}" if projection.get("sha256") else f" of seed {projection.get('seed')}"
+    return f"{words} projected by {projection.get('kind')}{origin} to {projection.get('n_dims')} dims"
 
 
 def _digest(tensors: Tensors) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 from napari_prospector.core.graph import TokenGraph
+from napari_prospector.core.headfile import kind_of_tokens
 from napari_prospector.errors import InvalidInputError, MismatchError, MissingFileError
 from napari_prospector.study.cohort import Cohort
 from napari_prospector.study.held_out import slide_marks
@@ -172,6 +173,11 @@ def _open(path: Path) -> TokenGrid:
 def _check_alike(first: TokenGrid, other: TokenGrid) -> None:
     """Raise `MismatchError` unless tokens of both grids mean the same."""
     names = f"{first.path.name} and {other.path.name}"
+    kinds = [kind_of_tokens(grid.card) for grid in (first, other)]
+    if kinds[0] != kinds[1]:
+        raise MismatchError(
+            f"All data must have one kind of tokens; {names} hold {kinds[0]} and {kinds[1]}. Embed one of them again."
+        )
     for field in ("name", "weights_sha256", "n_dims", "stain_normalize"):
         if first.card.get(field) != other.card.get(field):
             raise MismatchError(

@@ -7,6 +7,7 @@ from napari_prospector.tokens.encoders.cards import (
     EncoderCard,
     EncoderOptions,
     EncoderProvider,
+    PatchEncoder,
     list_encoders,
     load_encoder,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "EncoderCard",
     "EncoderOptions",
     "EncoderProvider",
+    "PatchEncoder",
     "list_encoders",
     "load_encoder",
 ]

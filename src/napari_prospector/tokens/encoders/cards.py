@@ -29,6 +29,7 @@ __all__ = [
     "EncoderCard",
     "EncoderOptions",
     "EncoderProvider",
+    "PatchEncoder",
     "list_encoders",
     "load_encoder",
 ]
@@ -40,6 +41,8 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 # The same span that a slide's pixel size must lie in, µm per pixel.
 _MPP_SPAN = (0.05, 20.0)
 _SMALLEST_TILE_PX = 16
+# What a card does not say of tokens is this.
+_FINER: dict[str, Any] = {"tokens": "tile", "overlap_px": 0, "projection": None}
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,12 @@ class EncoderCard:
         Arguments of the architecture, JSON types only.
     stain_normalize
         How `embed_slide` brings tiles to one staining before it hands them over: ``"macenko"``; None: not at all.
+    tokens
+        ``"tile"``: one embedding a tile; ``"patch"``: one for every patch of a tile, each `patch_px` wide.
+    overlap_px
+        How far tiles overlap, so that only their inner patches are kept; pixels of a tile, 0 with tile tokens.
+    projection
+        Which projection embeddings went through (`Projection.record`), JSON types only; None: none.
     """
 
     name: str
@@ -92,6 +101,9 @@ class EncoderCard:
     weights_sha256: str | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
     stain_normalize: str | None = None
+    tokens: str = "tile"
+    overlap_px: int = 0
+    projection: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the card as a plain dict of JSON types.
@@ -106,7 +118,9 @@ class EncoderCard:
         for name in ("mean", "std"):
             plain[name] = None if plain[name] is None else list(plain[name])
         plain["model_args"] = dict(self.model_args)
-        return plain
+        plain["projection"] = None if self.projection is None else dict(self.projection)
+        # cards of whole tiles stay as they were before there was a choice, and so do stores and heads with them
+        return {name: value for name, value in plain.items() if name not in _FINER or value != _FINER[name]}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> EncoderCard:
@@ -171,6 +185,18 @@ class Encoder(Protocol):
 
     def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return embeddings, shape (n, n_dims), of tiles, shape (n, tile_px, tile_px, 3), red green blue."""
+        ...
+
+
+@runtime_checkable
+class PatchEncoder(Encoder, Protocol):
+    """An encoder that also gives the patch tokens of a tile, from the same forward pass."""
+
+    def encode_patches(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return one embedding a patch, shape (n, k, k, n_dims), of tiles (n, tile_px, tile_px, 3); k divides tile_px.
+
+        Embedding (row, col) belongs to the square of ``tile_px / k`` pixels at that row and column of the tile.
+        """
         ...
 
 
