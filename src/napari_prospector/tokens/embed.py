@@ -240,7 +240,8 @@ class _Job:
                 slide_fingerprint=self.slide.fingerprint(),
                 level0_shape=list(self.slide.shape),
                 geometry=self.reader.geometry.to_json(),
-                encoder=self.card.to_json(),
+                # what is only said about the weights may have been corrected since the store was made
+                encoder=grid.card | self.card.identity(),
                 dtype=self.dtype,
                 reading=self.reader.record,
                 tissue=grid.attrs["tissue"] | stored_tissue,

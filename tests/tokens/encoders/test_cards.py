@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import subprocess
@@ -93,6 +94,33 @@ def test_a_card_with_an_unknown_entry_is_refused() -> None:
     plain = {**list_encoders()[0].to_json(), "flavour": "vanilla"}
     with pytest.raises(FileFormatError, match=r"unknown entries \['flavour'\].*newer version"):
         EncoderCard.from_json(plain)
+
+
+def test_a_card_from_before_the_hub_and_poolings_is_still_read() -> None:
+    newer = {"hub", "weight_files", "layout", "pooling", "n_prefix", "unverified"}
+    card = EncoderCard("mine", "timm", "timm:resnet50", tile_px=224, mpp=0.5, n_dims=2048)
+    older = {name: value for name, value in card.to_json().items() if name not in newer}
+    assert EncoderCard.from_json(older) == card
+
+
+def test_names_in_a_card_come_back_as_tuples() -> None:
+    card = EncoderCard(
+        "mine", "timm", "timm:a", tile_px=224, mpp=0.5, weight_files=("b.safetensors", "c.bin"), unverified=("mpp",)
+    )
+    assert EncoderCard.from_json(json.loads(json.dumps(card.to_json()))) == card
+
+
+def test_what_is_only_said_about_weights_is_not_the_identity_of_an_encoder() -> None:
+    card = EncoderCard("mine", "timm", "timm:a", tile_px=224, mpp=0.5, weights_sha256="12", hub="me/mine", revision="a")
+    later = dataclasses.replace(card, hub="me/renamed", revision="b", licence="mit", unverified=("gated",))
+    assert later.identity() == card.identity()
+    for change in ({"mean": (0.5, 0.5, 0.5)}, {"pooling": "class"}, {"weights_sha256": "34"}, {"model_args": {"a": 1}}):
+        assert dataclasses.replace(card, **change).identity() != card.identity()
+
+
+def test_without_a_weight_file_the_revision_is_part_of_the_identity() -> None:
+    card = load_encoder("stain-texture").card
+    assert dataclasses.replace(card, revision="2").identity() != card.identity()
 
 
 def test_listing_and_loading_stain_texture_import_neither_torch_nor_timm() -> None:

@@ -1,8 +1,8 @@
 """The table of encoder cards, and `load_encoder`, the one door to every encoder.
 
 An encoder turns tiles into embeddings; its card says everything that a store or a head must
-remember about it. To add an encoder, add a card: to `_BUILT_IN` here, or in another package
-through the entry-point group ``napari_prospector.encoders``.
+remember about it. To add an encoder, add a card: to `pathology_cards.py` or `general_cards.py`, or in
+another package through the entry-point group ``napari_prospector.encoders``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from napari_prospector.errors import FileFormatError, InvalidInputError, UnknownNameError
+from napari_prospector.errors import InvalidInputError, UnknownNameError
+from napari_prospector.tokens.encoders.encodercard import (
+    Encoder,
+    EncoderCard,
+    EncoderOptions,
+    EncoderProvider,
+    PatchEncoder,
+)
+from napari_prospector.tokens.encoders.general_cards import GENERAL_CARDS
+from napari_prospector.tokens.encoders.pathology_cards import PATHOLOGY_CARDS
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -36,240 +41,10 @@ __all__ = [
 
 ENTRY_POINT_GROUP = "napari_prospector.encoders"
 _TIMM_PREFIX = "timm:"
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 # The same span that a slide's pixel size must lie in, µm per pixel.
 _MPP_SPAN = (0.05, 20.0)
 _SMALLEST_TILE_PX = 16
-# What a card does not say of tokens is this.
-_FINER: dict[str, Any] = {"tokens": "tile", "overlap_px": 0, "projection": None}
-
-
-@dataclass(frozen=True)
-class EncoderCard:
-    """What a store and a head remember about the encoder that made their embeddings.
-
-    Attributes
-    ----------
-    name
-        The name that `load_encoder` knows it by.
-    loader
-        ``"stain-texture"``, ``"timm"``, or a word of the third party that loads it.
-    source
-        Where architecture and weights come from, such as ``"timm:resnet50.a1_in1k"``.
-    tile_px
-        Width of a tile in pixels.
-    mpp
-        µm per pixel of a tile, unless the caller asks for another.
-    revision
-        Version of the weights or of the feature definition; None if there is none.
-    mean, std
-        Per channel (red, green, blue) in units of white = 1; None: the encoder takes raw uint8.
-    n_dims
-        Length of an embedding; None until it has been measured by loading.
-    patch_px
-        Width in tile pixels of the finest token that one forward pass holds; None if unknown.
-    licence, gated, citation
-        Of the published weights; None where not verified.
-    weights_sha256
-        Of the weight file that was loaded; None without weights.
-    model_args
-        Arguments of the architecture, JSON types only.
-    stain_normalize
-        How `embed_slide` brings tiles to one staining before it hands them over: ``"macenko"``; None: not at all.
-    tokens
-        ``"tile"``: one embedding a tile; ``"patch"``: one for every patch of a tile, each `patch_px` wide.
-    overlap_px
-        How far tiles overlap, so that only their inner patches are kept; pixels of a tile, 0 with tile tokens.
-    projection
-        Which projection embeddings went through (`Projection.record`), JSON types only; None: none.
-    """
-
-    name: str
-    loader: str
-    source: str
-    tile_px: int
-    mpp: float
-    revision: str | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    n_dims: int | None = None
-    patch_px: int | None = None
-    licence: str | None = None
-    gated: bool | None = None
-    citation: str | None = None
-    weights_sha256: str | None = None
-    model_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    stain_normalize: str | None = None
-    tokens: str = "tile"
-    overlap_px: int = 0
-    projection: Mapping[str, Any] | None = field(default=None, hash=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the card as a plain dict of JSON types.
-
-        Examples
-        --------
-        >>> card = EncoderCard("mine", "timm", "timm:resnet50", tile_px=224, mpp=0.5)
-        >>> EncoderCard.from_json(card.to_json()) == card
-        True
-        """
-        plain = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        for name in ("mean", "std"):
-            plain[name] = None if plain[name] is None else list(plain[name])
-        plain["model_args"] = dict(self.model_args)
-        plain["projection"] = None if self.projection is None else dict(self.projection)
-        # cards of whole tiles stay as they were before there was a choice, and so do stores and heads with them
-        return {name: value for name, value in plain.items() if name not in _FINER or value != _FINER[name]}
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> EncoderCard:
-        """Return the card that `to_json` wrote.
-
-        Raises
-        ------
-        FileFormatError
-            If a required entry is missing or an entry is unknown.
-        """
-        known = {one.name for one in dataclasses.fields(cls)}
-        required = {"name", "loader", "source", "tile_px", "mpp"}
-        if missing := sorted(required - set(plain)):
-            raise FileFormatError(f"An encoder card must hold {missing}; got the entries {sorted(plain)}.")
-        if unknown := sorted(set(plain) - known):
-            raise FileFormatError(
-                f"The encoder card {plain['name']!r} holds unknown entries {unknown}. "
-                "It may come from a newer version; update napari-prospector."
-            )
-        entries = dict(plain)
-        for name in ("mean", "std"):
-            if entries.get(name) is not None:
-                entries[name] = tuple(float(value) for value in entries[name])
-        return cls(**entries)
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """What a caller asked of `load_encoder` beside the name; None where nothing was asked."""
-
-    weights: Path | None = None
-    model_args: Mapping[str, Any] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    tile_px: int | None = None
-    mpp: float | None = None
-    device: str | None = None
-
-    def refuse(self, encoder: str, *names: str) -> None:
-        """Raise InvalidInputError if one of the named options was given to an encoder that has none."""
-        given = [name for name in names if getattr(self, name) is not None]
-        if given:
-            raise InvalidInputError(
-                f"Encoder {encoder!r} takes no {', '.join(given)}; got {given[0]}={getattr(self, given[0])!r}. "
-                "Leave it out."
-            )
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """Tiles in, embeddings out."""
-
-    @property
-    def card(self) -> EncoderCard:
-        """The card, with `n_dims` filled in."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """How many tiles to hand to one call of `encode`."""
-        ...
-
-    def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return embeddings, shape (n, n_dims), of tiles, shape (n, tile_px, tile_px, 3), red green blue."""
-        ...
-
-
-@runtime_checkable
-class PatchEncoder(Encoder, Protocol):
-    """An encoder that also gives the patch tokens of a tile, from the same forward pass."""
-
-    def encode_patches(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return one embedding a patch, shape (n, k, k, n_dims), of tiles (n, tile_px, tile_px, 3); k divides tile_px.
-
-        Embedding (row, col) belongs to the square of ``tile_px / k`` pixels at that row and column of the tile.
-        """
-        ...
-
-
-@runtime_checkable
-class EncoderProvider(Protocol):
-    """What an entry point may name instead of a plain `EncoderCard`: an encoder with its own loader."""
-
-    @property
-    def card(self) -> EncoderCard:
-        """The card before loading."""
-        ...
-
-    def load(self, options: EncoderOptions) -> Encoder:
-        """Return the encoder that was asked for."""
-        ...
-
-
-_BUILT_IN: tuple[EncoderCard, ...] = (
-    EncoderCard(
-        name="stain-texture",
-        loader="stain-texture",
-        source="built in",
-        revision="1",
-        tile_px=224,
-        mpp=0.5,
-        licence="bsd-3-clause",
-        gated=False,
-        citation="napari-prospector; stain vectors of Ruifrok and Johnston, Anal Quant Cytol Histol 23 (2001)",
-    ),
-    # The facts of the next three are those of timm's own registry (pretrained_cfg of timm 1.0).
-    EncoderCard(
-        name="mobilenetv2_100",
-        loader="timm",
-        source="timm:mobilenetv2_100.ra_in1k",
-        tile_px=224,
-        mpp=0.5,
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        n_dims=1280,
-        patch_px=32,
-        licence="apache-2.0",
-        gated=False,
-        citation="Sandler et al., MobileNetV2, CVPR 2018, arXiv 1801.04381",
-    ),
-    EncoderCard(
-        name="resnet50",
-        loader="timm",
-        source="timm:resnet50.a1_in1k",
-        tile_px=224,
-        mpp=0.5,
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        n_dims=2048,
-        patch_px=32,
-        licence="apache-2.0",
-        gated=False,
-        citation="Wightman et al., ResNet strikes back, arXiv 2110.00476",
-    ),
-    EncoderCard(
-        name="dinov2_s14",
-        loader="timm",
-        source="timm:vit_small_patch14_dinov2.lvd142m",
-        tile_px=224,
-        mpp=0.5,
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        n_dims=384,
-        patch_px=14,
-        licence="apache-2.0",
-        gated=False,
-        citation="Oquab et al., DINOv2, TMLR 2024, arXiv 2304.07193",
-    ),
-)
+_BUILT_IN: tuple[EncoderCard, ...] = (*GENERAL_CARDS, *PATHOLOGY_CARDS)
 
 
 def list_encoders() -> tuple[EncoderCard, ...]:

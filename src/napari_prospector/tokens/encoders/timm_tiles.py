@@ -70,7 +70,7 @@ def load_timm_encoder(card: EncoderCard, options: EncoderOptions) -> TimmEncoder
     device = checked_device(options.device)
     model_args = {**card.model_args, **(options.model_args or {})}
     model = _build(card, model_args)
-    load_strictly(model, options.weights, card.name)
+    load_strictly(model, options.weights, card.name, card.layout)
     tile_px = options.tile_px or card.tile_px
     _set_input_size(model, tile_px, card.name)
     return TimmEncoder(model, _card_as_loaded(card, options, model_args, tile_px), device)

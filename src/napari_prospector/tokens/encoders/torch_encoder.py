@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.encoders.cards import EncoderCard
+from napari_prospector.tokens.encoders.heads import check_pooling, n_prefix_of, pooled_features
 
 __all__ = ["TimmEncoder", "checked_device", "patch_px_of"]
 
@@ -38,6 +39,7 @@ class TimmEncoder:
         self._model = model.eval().requires_grad_(False)
         if card.mean is None or card.std is None:
             raise InvalidInputError(f"mean and std of encoder {card.name!r} are unknown. Pass mean=… and std=….")
+        check_pooling(card.pooling, model, card.name)
         self._scale = 1.0 / (255.0 * torch.tensor(card.std, device=device).reshape(1, 3, 1, 1))
         self._shift = torch.tensor(card.mean, device=device).reshape(1, 3, 1, 1) * 255.0
         self.card = card
@@ -45,7 +47,9 @@ class TimmEncoder:
         work, n_dims = self._measure()
         kind = self._device.type
         self.batch_size = int(np.clip(_BATCH_WORK[kind] // max(work, 1), 1, _LARGEST_BATCH[kind]))
-        self.card = dataclasses.replace(card, n_dims=n_dims, patch_px=patch_px_of(model, card.tile_px))
+        self.card = dataclasses.replace(
+            card, n_dims=n_dims, patch_px=patch_px_of(model, card.tile_px), n_prefix=n_prefix_of(model)
+        )
 
     def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the embeddings of tiles.
@@ -82,7 +86,7 @@ class TimmEncoder:
         pixels = (on_device.permute(0, 3, 1, 2).float() - self._shift) * self._scale
         on_cuda = self._device.type == "cuda"
         with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=on_cuda):
-            pooled = self._model.forward_head(self._model.forward_features(pixels), pre_logits=True)
+            pooled = pooled_features(self._model, self._model.forward_features(pixels), self.card.pooling)
         if pooled.ndim != 2:
             raise InvalidInputError(
                 f"Encoder {self.card.name!r} must give one vector a tile; got {tuple(pooled.shape)}. "
