@@ -85,8 +85,19 @@ def encoder_options_of(name: str) -> dict[str, Any]:
 
 
 def encoder_words(head: ProspectorHead, weights: str | None, device: str | None) -> dict[str, Any]:
-    """Return the options of `encoder_options` that load the encoder of a head."""
+    """Return the options of `encoder_options` that load the encoder of a head.
+
+    Raises
+    ------
+    InvalidInputError
+        If the head was fitted on features that another tool has extracted.
+    """
     card = head.card_.get("encoder") or {"name": "stain-texture"}
+    if card.get("loader") == "foreign":
+        raise InvalidInputError(
+            f"This head was fitted on imported features of {card['name']!r}, which napari-prospector did not extract "
+            "itself. Extract those of new slides with the same tool, and take them in with prospect import."
+        )
     timm = card.get("loader") == "timm"
     return {
         "encoder": card["name"],
