@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import foreign_stores
 import pytest
 from small_study import make_cohort
 
@@ -20,7 +21,9 @@ from napari_prospector.cli.main import prospect
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
 
-PREPARED: dict[str, Callable[[Path], None]] = {}
+PREPARED: dict[str, Callable[[Path], object]] = {
+    "import.md": lambda folder: foreign_stores.trident(folder / "case7.h5"),
+}
 """What a page needs besides the cohort, by the name of its file: a function of the folder that its blocks run in."""
 
 

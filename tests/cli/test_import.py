@@ -36,9 +36,7 @@ def test_features_of_a_cohort_become_the_grids_that_fit_looks_for(prospect, tmp_
 def test_slides_may_be_a_folder_or_the_one_slide(prospect_json, tmp_path, slides):
     path = made.trident(tmp_path / "case7.h5")
     for number, place in enumerate((slides, slides / "case8.png")):
-        code, found = prospect_json(
-            "import", path, "-o", tmp_path / str(number), "--slides", place, "--mpp", "0.25"
-        )
+        code, found = prospect_json("import", path, "-o", tmp_path / str(number), "--slides", place, "--mpp", "0.25")
         assert code == 0
         assert found["imported"][0]["done"] == 5
     assert (tmp_path / "1" / "case8.png.tokens.zarr").is_dir()
@@ -90,7 +88,9 @@ def test_a_head_of_imported_features_says_how_new_slides_get_theirs(prospect, tm
     table = tmp_path / "imported.csv"
     table.write_text("path,label\n" + "\n".join(stores))
     head = tmp_path / "h.prospector"
-    assert prospect("fit", table, "-o", head, "--n-concepts", "2", "--radius", "1", "--folds", "2")[0] == 0
+    assert (
+        prospect("fit", table, "-o", head, "--n-concepts", "2", "--radius", "1", "--folds", "2", "--no-refine")[0] == 0
+    )
     code, _, err = prospect("map", head, slides / "case7.png", "-o", tmp_path / "maps", "--mpp", "0.25")
     assert code == 1
     assert "fitted on imported features of 'uni_v1'" in err
