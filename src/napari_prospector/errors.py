@@ -19,6 +19,7 @@ __all__ = [
     "StorageError",
     "StoreBusyError",
     "UnknownNameError",
+    "UnreadFormatError",
 ]
 
 
@@ -44,6 +45,10 @@ class MismatchError(InvalidInputError):
 
 class FileFormatError(ProspectorError, ValueError):
     """A file is damaged, truncated, of a foreign format or of an unknown version."""
+
+
+class UnreadFormatError(FileFormatError):
+    """A file seems sound, but its format, compression or colours are not read; another reader may know them."""
 
 
 class MissingFileError(ProspectorError, FileNotFoundError):

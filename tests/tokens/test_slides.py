@@ -106,6 +106,11 @@ def test_grey_and_transparent_pictures_become_rgb_on_white(tmp_path: Path) -> No
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"There is no slide .*case7\.svs"):
         open_slide(tmp_path / "case7.svs")
+    (tmp_path / "case7.svs").touch()
+    with pytest.raises(MissingFileError, match=r"Did you mean 'case7\.svs'\?"):
+        open_slide(tmp_path / "case7.tif")
+    with pytest.raises(MissingFileError, match=r"There is no slide .*case7\.tif\. Check the path"):
+        open_slide(tmp_path / "nowhere" / "case7.tif")
     with pytest.raises(FileFormatError, match="it is a folder. Name the files in it"):
         open_slide(tmp_path)
 

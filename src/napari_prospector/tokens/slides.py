@@ -1,16 +1,14 @@
 """Whole-slide images: any region of any level as RGB pixels, read when asked for.
 
-`open_slide` looks at the content of a file and gives the reader of its family. TIFF lives in tiff.py; a new
-family is a subclass of `Slide` and a line in `open_slide`.
+`open_slide` gives the reader of a file's or folder's family; which, formats.py knows. A new family is a subclass of
+`Slide` in a file of its own and a line in formats.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import operator
 import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,31 +19,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_prospector.errors import FileFormatError, InvalidInputError, MissingFileError, PixelSizeError, StorageError
+from napari_prospector.errors import InvalidInputError, PixelSizeError
+from napari_prospector.tokens.fingerprints import file_fingerprint
 from napari_prospector.tokens.segments import WHITE
+from napari_prospector.tokens.shrinking import aligned, block_means
 
-__all__ = ["MPP_RANGE", "WHITE", "ImageSlide", "Level", "PixelSize", "Slide", "open_slide", "stated_pixel_size"]
+__all__ = ["MPP_RANGE", "WHITE", "Level", "PixelSize", "Slide", "open_slide", "stated_pixel_size"]
 
 MPP_RANGE = (0.05, 20.0)
 """Widths of a level-0 pixel, in µm, that a microscope slide can have."""
 
-_MOST_IMAGE_PIXELS = 80_000_000  # 240 MB as RGB; below Pillow's own limit of 89 million
 _BLOCK_PX = 2048
 _BLOCK_BYTES = 64 * 2**20
-_SAMPLE_BYTES = 64 * 2**10
-_N_SAMPLES = 16
-
-# Slides whose content looks like something else, or like nothing known.
-_UNREAD_SUFFIXES = {
-    ".czi": "Zeiss CZI",
-    ".dcm": "DICOM",
-    ".isyntax": "Philips iSyntax",
-    ".mrxs": "MIRAX",
-    ".vms": "Hamamatsu VMS",
-    ".vmu": "Hamamatsu VMU",
-    ".vsi": "Olympus VSI",
-}
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @dataclass(frozen=True)
@@ -280,18 +265,12 @@ class Slide(ABC):
         It reads 1 MB, does not depend on the path, and is the same on every machine.
         """
         if self._fingerprint is None:
-            digest = hashlib.sha256()
-            with self.path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                digest.update(f"{size}:".encode())
-                step = max(_SAMPLE_BYTES, (size - _SAMPLE_BYTES) // (_N_SAMPLES - 1))
-                for place in range(0, size, step):
-                    file.seek(place)
-                    digest.update(file.read(_SAMPLE_BYTES))
-                file.seek(max(0, size - _SAMPLE_BYTES))
-                digest.update(file.read(_SAMPLE_BYTES))
-            self._fingerprint = digest.hexdigest()
+            self._fingerprint = self._sampled()
         return self._fingerprint
+
+    def _sampled(self) -> str:
+        """Return a fingerprint of the files; a reader of folders says which."""
+        return file_fingerprint(self.path)
 
     def _shrunk(self, index: int, factor: int) -> NDArray[np.uint8]:
         """Average squares of `factor` pixels of a level; at the far edges, what there is of them."""
@@ -300,47 +279,15 @@ class Slide(ABC):
         if factor == 1 and rows * cols * 3 <= _BLOCK_BYTES:
             return self.read(0, 0, rows, cols, index)
         image = np.empty((-(-rows // factor), -(-cols // factor), 3), np.uint8)
-        step_cols = cols if level.chunk[1] >= cols else _aligned(_BLOCK_PX, factor, level.chunk[1])
-        step_rows = _aligned(min(_BLOCK_PX, _BLOCK_BYTES // (3 * step_cols)), factor, level.chunk[0])
+        step_cols = cols if level.chunk[1] >= cols else aligned(_BLOCK_PX, factor, level.chunk[1])
+        step_rows = aligned(min(_BLOCK_PX, _BLOCK_BYTES // (3 * step_cols)), factor, level.chunk[0])
         for row in range(0, rows, step_rows):
             for col in range(0, cols, step_cols):
                 block = self.read(row, col, min(step_rows, rows - row), min(step_cols, cols - col), index)
-                means = _block_means(block, factor)
+                means = block_means(block, factor)
                 top, left = row // factor, col // factor
                 image[top : top + means.shape[0], left : left + means.shape[1]] = means
         return image
-
-
-class ImageSlide(Slide):
-    """A PNG or JPEG, held in memory from the first read on; orientation marks of cameras are not followed."""
-
-    def __init__(self, path: Path, format_name: str, mpp: float | None) -> None:
-        with _pillow(path, format_name) as image:
-            cols, rows = image.size
-            mode, dpi = image.mode, image.info.get("dpi")
-        if rows * cols > _MOST_IMAGE_PIXELS:
-            raise _too_large(path, format_name, f"{rows} x {cols} px")
-        if mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-            raise FileFormatError(f"{path.name} must hold 8-bit grey or RGB pixels; got {mode}. Save it as 8-bit RGB.")
-        widths = [25400 / float(dots) if float(dots) > 0 else None for dots in dpi or (0, 0)]
-        level = Level((rows, cols), (1.0, 1.0), (rows, cols))
-        super().__init__(path, format_name, (level,), stated_pixel_size(widths[1], widths[0]), mpp)
-        self._image: NDArray[np.uint8] | None = None
-        self._is_closed = False
-        self._lock = threading.Lock()
-
-    def _pixels(self, level: int, row0: int, col0: int, row1: int, col1: int) -> NDArray[np.uint8]:
-        with self._lock:
-            if self._is_closed:
-                raise InvalidInputError(f"{self.name} is closed. Open it again with open_slide.")
-            if self._image is None:
-                self._image = _decode_image(self.path, self.format)
-            return self._image[row0:row1, col0:col1].copy()
-
-    def close(self) -> None:
-        """Free the picture; later reads raise `InvalidInputError`."""
-        with self._lock:
-            self._image, self._is_closed = None, True
 
 
 def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
@@ -378,44 +325,10 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     >>> with open_slide("case7.svs") as slide:  # doctest: +SKIP
     ...     corner = slide.read(0, 0, 256, 256)
     """
-    mpp = None if mpp is None else _checked_mpp(mpp)
-    file = Path(os.path.abspath(path))
-    start = _first_bytes(file)
-    suffix = file.suffix.lower()
-    if start[128:132] == b"DICM" or suffix in _UNREAD_SUFFIXES:
-        kind = "DICOM" if start[128:132] == b"DICM" else _UNREAD_SUFFIXES[suffix]
-        raise FileFormatError(
-            f"{file.name} must be a TIFF (SVS, OME-TIFF, ...), PNG or JPEG; {kind} is not read yet."
-            " Convert it to a pyramidal OME-TIFF, for example with QuPath or bfconvert."
-        )
-    if start.startswith(_TIFF_STARTS):
-        from napari_prospector.tokens.tiff import TiffSlide
+    # the readers are subclasses of what this file holds
+    from napari_prospector.tokens.formats import slide_at
 
-        return TiffSlide(file, mpp)
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
-        return ImageSlide(file, "PNG", mpp)
-    if start.startswith(b"\xff\xd8\xff"):
-        return ImageSlide(file, "JPEG", mpp)
-    came = f"begins with {start[:8]!r}" if start else "is empty (0 bytes)"
-    raise FileFormatError(
-        f"{file.name} must be a TIFF (SVS, OME-TIFF, ...), PNG or JPEG by its content; it {came}."
-        " Check that the file was copied as a whole and is a slide."
-    )
-
-
-def _first_bytes(path: Path) -> bytes:
-    """Return what is enough to know a format by."""
-    if path.is_dir():
-        raise FileFormatError(f"{path.name} must be a slide file; it is a folder. Name the files in it.")
-    try:
-        with path.open("rb") as file:
-            return file.read(132)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"There is no slide {path}. Check the path; relative ones start at {Path.cwd()}.") from (
-            error
-        )
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}. Check its permissions and its disk.") from error
+    return slide_at(Path(os.path.abspath(path)), None if mpp is None else _checked_mpp(mpp))
 
 
 def _checked_mpp(mpp: Any) -> float:
@@ -427,68 +340,3 @@ def _checked_mpp(mpp: Any) -> float:
             " 40 x objectives have about 0.25, 20 x about 0.5."
         )
     return float(mpp)
-
-
-def _aligned(least: int, factor: int, chunk: int) -> int:
-    """Return a multiple of `factor` near `least`, and of `chunk` too where that stays within twice of it."""
-    both = math.lcm(factor, chunk)
-    unit = both if both <= 2 * least else factor
-    return unit * max(1, least // unit)
-
-
-def _block_means(block: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Average squares of a block, (rows, cols, 3) -> (ceil(rows / factor), ceil(cols / factor), 3), rounded."""
-    if factor == 1:
-        return block
-    rows, cols = block.shape[:2]
-    out_rows, out_cols = -(-rows // factor), -(-cols // factor)
-    if (rows % factor, cols % factor) != (0, 0):
-        block = np.pad(block, ((0, out_rows * factor - rows), (0, out_cols * factor - cols), (0, 0)))
-    # rows first, along whole lines, then columns one by one: an order of magnitude faster than both axes at once
-    narrow = np.uint16 if factor <= 257 else np.uint64
-    lines = np.add.reduce(block.reshape(out_rows, factor, -1), axis=1, dtype=narrow)
-    lines = lines.reshape(out_rows, out_cols, factor, 3)
-    sums = lines[:, :, 0].astype(np.uint32 if factor <= 4096 else np.uint64)
-    for col in range(1, factor):
-        sums += lines[:, :, col]
-    heights = np.minimum(factor, rows - factor * np.arange(out_rows))
-    widths = np.minimum(factor, cols - factor * np.arange(out_cols))
-    areas = (heights[:, None] * widths)[..., None].astype(sums.dtype)
-    if (areas == areas[0, 0, 0]).all():
-        areas = areas[0, 0, 0]  # numpy divides by one number twice as fast
-    means: NDArray[np.uint8] = ((sums + areas // 2) // areas).astype(np.uint8)
-    return means
-
-
-def _pillow(path: Path, format_name: str) -> Any:
-    """Open a picture with Pillow, as the named format only; its pixels are not read yet."""
-    from PIL import Image
-
-    try:
-        return Image.open(path, formats=[format_name])
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path, format_name, str(error)) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise FileFormatError(f"{path.name} is a damaged {format_name}: {error}. Copy it again.") from error
-
-
-def _decode_image(path: Path, format_name: str) -> NDArray[np.uint8]:
-    """Decode a whole picture to RGB, what is transparent on white."""
-    from PIL import Image
-
-    with _pillow(path, format_name) as image:
-        try:
-            if image.mode in ("LA", "RGBA") or "transparency" in image.info:
-                rgba = image.convert("RGBA")
-                return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
-            return np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise FileFormatError(f"{path.name} is a damaged {format_name}: {error}. Copy it again.") from error
-
-
-def _too_large(path: Path, format_name: str, came: str) -> FileFormatError:
-    """Make the refusal of a picture that would not fit in memory."""
-    return FileFormatError(
-        f"{path.name}: a {format_name} is decoded as a whole and may have {_MOST_IMAGE_PIXELS:,} pixels; got {came}."
-        " Convert it to a tiled, pyramidal TIFF."
-    )

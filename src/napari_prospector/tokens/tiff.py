@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_prospector.errors import FileFormatError
+from napari_prospector.errors import FileFormatError, UnreadFormatError
 from napari_prospector.tokens.scanners import aperio_scanner, ome_scanner, tiff_scanner
 from napari_prospector.tokens.segments import (
     DAMAGE,
@@ -114,7 +114,7 @@ def _pyramid(tiff: Any, name: str) -> tuple[str, list[Any]]:
         raise FileFormatError(f"{name} must hold an image; the TIFF has none. Copy it again from where it came.")
     baseline = tiff.series[0]
     if baseline.kind not in _FORMATS:
-        raise FileFormatError(
+        raise UnreadFormatError(
             f"{name} must be an Aperio SVS, an OME-TIFF or a plain TIFF; its kind, {baseline.kind!r}, is not read yet."
             " Convert it to a pyramidal OME-TIFF, for example with QuPath or bfconvert."
         )
@@ -168,9 +168,9 @@ def _source(page: Any, name: str) -> Segments | Rows:
     try:
         key.decode(None, 0)
     except ValueError as error:
-        raise FileFormatError(f"{name} is stored in a way that is not read: {error}. Convert it to JPEG tiles.") from (
-            error
-        )
+        raise UnreadFormatError(
+            f"{name} is stored in a way that is not read: {error}. Convert it to JPEG tiles."
+        ) from error
     # both move the position of tifffile's file when first touched, so before it is closed
     tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader} if _is_jpeg(key) else {}
     return Segments(
@@ -198,7 +198,7 @@ def _colours(key: Any, name: str) -> Colours:
     is_wide = key.bitspersample == 16 and photometric == _RGB
     is_read = n_colours is not None and key.samplesperpixel - n_extra == n_colours and n_extra <= 1
     if not is_read or np.dtype(key.dtype).kind != "u" or not (key.bitspersample == 8 or is_wide):
-        raise FileFormatError(
+        raise UnreadFormatError(
             f"{name} must hold 8-bit grey or RGB pixels, or 16-bit RGB; got {key.samplesperpixel} samples of"
             f" {key.bitspersample} bits ({np.dtype(key.dtype)}), {key.photometric!r}. Export it as 8-bit RGB."
         )
