@@ -76,5 +76,5 @@ def _close_names(path: Path) -> str:
         names = sorted(entry.name for entry in path.parent.iterdir())
     except OSError:
         return ""
-    close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.7)
+    close = difflib.get_close_matches(path.name, names, n=3)
     return f"Did you mean {' or '.join(repr(name) for name in close)}? " if close else ""
