@@ -82,15 +82,13 @@ def test_one_slide_for_several_features_is_refused(prospect, tmp_path, slides):
 def test_a_head_of_imported_features_says_how_new_slides_get_theirs(prospect, tmp_path, slides):
     stores = []
     for number in range(6):
-        path = made.trident(tmp_path / f"case{number}.h5")
+        path = made.trident(tmp_path / f"case{number}.h5", shift=np.sin(number) + 5 * (number % 2))
         assert prospect("import", path, "-o", tmp_path / "tokens", "--mpp", "0.25")[0] == 0
         stores.append(f"tokens/case{number}.tokens.zarr,{'tumour' if number % 2 else 'normal'}")
     table = tmp_path / "imported.csv"
     table.write_text("path,label\n" + "\n".join(stores))
     head = tmp_path / "h.prospector"
-    assert (
-        prospect("fit", table, "-o", head, "--n-concepts", "2", "--radius", "1", "--folds", "2", "--no-refine")[0] == 0
-    )
+    assert prospect("fit", table, "-o", head, "--n-concepts", "2", "--radius", "1", "--folds", "2")[0] == 0
     code, _, err = prospect("map", head, slides / "case7.png", "-o", tmp_path / "maps", "--mpp", "0.25")
     assert code == 1
     assert "fitted on imported features of 'uni_v1'" in err

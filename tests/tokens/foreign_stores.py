@@ -28,12 +28,13 @@ def features(dtype: str = "float32") -> NDArray[Any]:
     return (np.arange(len(CELLS))[:, None] + np.arange(N_DIMS) / 16).astype(dtype)
 
 
-def trident(path: Path, coords: NDArray[Any] = XY, **said: Any) -> Path:
+def trident(path: Path, coords: NDArray[Any] = XY, shift: float = 0, **said: Any) -> Path:
+    """Write features of TRIDENT; `shift` is added to all of them."""
     import h5py
 
     facts = {"patch_size": TILE_PX, "patch_size_level0": TILE, "level0_magnification": 40, "target_magnification": 20}
     with h5py.File(path, "w") as file:
-        file["features"] = features()
+        file["features"] = features() + np.float32(shift)
         file["features"].attrs.update({"name": path.stem, "savetodir": "/secret/place", "encoder": "uni_v1"})
         file["coords"] = coords.astype(np.int64)
         file["coords"].attrs.update({**facts, "overlap": 0, "name": path.stem, **said})
