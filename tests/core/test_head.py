@@ -454,7 +454,8 @@ def test_progress_is_reported_by_stage_and_may_stop_the_work() -> None:
     assert [stage for stage, done, total in seen if done == total] == stages
     seen.clear()
     ProspectorHead().fit(graphs, labels, report=lambda *step: seen.append(step))
-    assert {*stages, "read tokens", "compare kernels", "teach"} >= {stage for stage, _, _ in seen} >= {*stages, "teach"}
+    stages = [*stages[:-1], "teach"]  # one pass finds what the teacher says, and its colour limits
+    assert {*stages, "read tokens", "compare kernels"} >= {stage for stage, _, _ in seen} >= {*stages}
     assert {stage for stage, done, total in seen if done == total} == {stage for stage, _, _ in seen}
 
     def stop(stage: str, done: int, total: int) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector.core.bootstrap import Interval
-from napari_prospector.core.concepts import assign_all
+from napari_prospector.core.concepts import ConceptQuantizer, assign_all
 from napari_prospector.core.criterion import Jury
 from napari_prospector.core.crossfit import FitSettings, TrainingSet, count_tables
-from napari_prospector.core.graph import convolve
+from napari_prospector.core.each import each
+from napari_prospector.core.graph import TokenGraph, convolve
 from napari_prospector.core.kernels import KERNELS, fit_kernel
 from napari_prospector.errors import ProspectorWarning
 
@@ -334,16 +335,41 @@ def _held_out_scores(
             counts = tables[number, candidate[1]]
             kernels[fold, candidate] = _fold_kernels(training, fold, counts, candidate, settings, quantizers[number])
     found = {candidate: np.empty((len(training.targets), len(sample.owner))) for candidate in candidates}
-    for datum in range(len(training.graphs)):
-        graph, fold, inside = training.graphs[datum], int(training.folds[datum]), sample.of_datum(datum)
-        own = [quantizers[fold * len(sizes) + place] for place in range(len(sizes))]
-        concepts = dict(zip(sizes, assign_all(own, graph.embeddings), strict=True))
-        for candidate, scores in found.items():
-            for target, kernel in enumerate(kernels[fold, candidate]):
-                drawn = convolve(graph, concepts[candidate[0]], kernel, candidate[1])
-                scores[target, inside] = drawn[sample.places[inside]]
-        training.tell("compare kernels", datum + 1, len(training.graphs))
+    per_fold = [
+        (
+            quantizers[fold * len(sizes) : (fold + 1) * len(sizes)],
+            {candidate: kernels[fold, candidate] for candidate in candidates},
+        )
+        for fold in range(training.n_folds)
+    ]
+    passed = each(
+        training.graphs,
+        _evidence_of,
+        (sizes, per_fold),
+        lambda datum: (int(training.folds[datum]), sample.places[sample.of_datum(datum)]),
+        stage="compare kernels",
+        report=training.report,
+    )
+    for datum, scores in passed:
+        for candidate, values in scores.items():
+            found[candidate][:, sample.of_datum(datum)] = values
     return found
+
+
+def _evidence_of(
+    graph: TokenGraph,
+    sizes: Sequence[int],
+    per_fold: Sequence[tuple[Sequence[ConceptQuantizer], dict[Candidate, list[NDArray[np.float64]]]]],
+    fold: int,
+    places: NDArray[np.int64],
+) -> dict[Candidate, NDArray[np.float64]]:
+    """Return evidence (n_targets, n_places) of every candidate in one datum; each fold has a quantizer of each size."""
+    quantizers, kernels = per_fold[fold]
+    concepts = dict(zip(sizes, assign_all(quantizers, graph.embeddings), strict=True))
+    return {
+        candidate: np.stack([convolve(graph, concepts[candidate[0]], kernel, candidate[1])[places] for kernel in own])
+        for candidate, own in kernels.items()
+    }
 
 
 def _fold_kernels(

@@ -7,17 +7,18 @@ and once more to count; whatever follows works on tables of a few hundred column
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from napari_prospector.core.classkernels import KERNEL_MAPS, ClassKernels, fit_class_kernels
+from napari_prospector.core.classkernels import ClassKernels, fit_class_kernels
 from napari_prospector.core.concepts import ConceptQuantizer, assign_all
-from napari_prospector.core.graph import TokenGraph, convolve, count
+from napari_prospector.core.each import GraphSource, Report, Workers, each, source_of, workers_of
+from napari_prospector.core.graph import TokenGraph, count
 from napari_prospector.core.kernels import feature_count
 from napari_prospector.core.readout import TokenRows, token_features
 from napari_prospector.core.sharing import neighbour_mean
@@ -29,18 +30,11 @@ __all__ = [
     "Report",
     "TokenSample",
     "TrainingSet",
-    "color_limit",
-    "color_limits",
     "count_tables",
     "cross_fit",
     "make_folds",
     "sample_tokens",
 ]
-
-COLOR_QUANTILE = 0.99
-
-Report = Callable[[str, int, int], None]
-"""Told (stage, done, total) while a head is fitted; may raise to stop."""
 
 
 def make_folds(
@@ -143,30 +137,45 @@ def sample_tokens(
         Whether read-outs will be fitted, and what they see (`token_features`).
     """
     quota = max(1, -(-max_sample // len(graphs)))
-    samples: list[NDArray[np.float32]] = []
-    places, features, around = [], [], []
-    for datum in range(len(graphs)):
-        graph = graphs[datum]
-        places.append(_drawn(graph.n_tokens, quota, random_state + datum))
-        samples.append(graph.embeddings[places[-1]].astype(np.float32))
-        if samples[-1].shape[1] != samples[0].shape[1]:
+    found: list[_Sampled | None] = [None] * len(graphs)
+    shared, stage = (quota, with_rows, n_categories), "sample tokens"
+    for datum, part in each(graphs, _sampled, shared, lambda i: (random_state + i,), stage=stage, report=report):
+        found[datum] = part
+    parts = [part for part in found if part is not None]
+    for datum, part in enumerate(parts):
+        if part.embeddings.shape[1] != parts[0].embeddings.shape[1]:
             raise InvalidInputError(
-                f"all data must have embeddings of the same n_dims; datum 0 has {samples[0].shape[1]}, "
-                f"datum {datum} has {samples[-1].shape[1]}."
+                f"all data must have embeddings of the same n_dims; datum 0 has {parts[0].embeddings.shape[1]}, "
+                f"datum {datum} has {part.embeddings.shape[1]}."
             )
-        if with_rows:
-            seen = token_features(graph, n_categories)
-            around.append(neighbour_mean(graph, seen, places[-1]).astype(np.float32))
-            features.append(samples[-1] if n_categories is None else seen[places[-1]])
-        if report is not None:
-            report("sample tokens", datum + 1, len(graphs))
-    owner = np.repeat(np.arange(len(graphs)), [len(sample) for sample in samples])
-    embeddings = np.concatenate(samples)
+    owner = np.repeat(np.arange(len(graphs)), [len(part.places) for part in parts])
+    embeddings = np.concatenate([part.embeddings for part in parts])
     rows = None
     if with_rows:
-        shown = embeddings if n_categories is None else np.concatenate(features)
-        rows = TokenRows(shown, np.concatenate(around), owner)
-    return TokenSample(embeddings, owner, np.concatenate(places), rows)
+        shown = embeddings if n_categories is None else np.concatenate([part.features for part in parts])
+        rows = TokenRows(shown, np.concatenate([part.around for part in parts]), owner)
+    return TokenSample(embeddings, owner, np.concatenate([part.places for part in parts]), rows)
+
+
+class _Sampled(NamedTuple):
+    """Tokens of one datum: places (n,), embeddings (n, n_dims), and what read-outs see, (n, n_features) or empty."""
+
+    places: NDArray[np.int64]
+    embeddings: NDArray[np.float32]
+    features: NDArray[np.float32]
+    around: NDArray[np.float32]
+
+
+def _sampled(graph: TokenGraph, quota: int, with_rows: bool, n_categories: int | None, random_state: int) -> _Sampled:
+    """Draw tokens of one datum."""
+    places = _drawn(graph.n_tokens, quota, random_state)
+    embeddings = graph.embeddings[places].astype(np.float32)
+    nothing = np.empty((0, 0), dtype=np.float32)
+    if not with_rows:
+        return _Sampled(places, embeddings, nothing, nothing)
+    seen = token_features(graph, n_categories)
+    around = neighbour_mean(graph, seen, places).astype(np.float32)
+    return _Sampled(places, embeddings, nothing if n_categories is None else seen[places], around)
 
 
 def _drawn(n_tokens: int, quota: int, random_state: int) -> NDArray[np.int64]:
@@ -188,6 +197,19 @@ class _Chosen(Sequence[TokenGraph]):
 
     def __getitem__(self, place: Any) -> Any:
         return self._graphs[int(self._numbers[place])]
+
+    @property
+    def workers(self) -> Workers | None:
+        """Those of all data."""
+        return workers_of(self._graphs)
+
+    def source(self, datum: int) -> GraphSource:
+        """Return what makes a graph elsewhere."""
+        return source_of(self._graphs, int(self._numbers[datum]))
+
+    def name(self, datum: int) -> str:
+        """Return what a datum is called."""
+        return str(getattr(self._graphs, "name", str)(int(self._numbers[datum])))
 
 
 @dataclass(frozen=True)
@@ -268,15 +290,21 @@ def count_tables(
         for number, quantizer in enumerate(quantizers)
         for radius in radii
     }
-    for datum in range(len(graphs)):
-        graph = graphs[datum]
-        for number, concepts in enumerate(assign_all(quantizers, graph.embeddings)):
-            for radius in radii:
-                n_concepts = quantizers[number].n_concepts_
-                tables[number, radius][datum] = count(graph, concepts, n_concepts, radius)
-        if report is not None:
-            report("count pairs", datum + 1, len(graphs))
+    for datum, rows in each(graphs, _counted, (quantizers, radii), stage="count pairs", report=report):
+        for key, row in rows.items():
+            tables[key][datum] = row
     return tables
+
+
+def _counted(
+    graph: TokenGraph, quantizers: Sequence[ConceptQuantizer], radii: Sequence[int]
+) -> dict[tuple[int, int], NDArray[np.int64]]:
+    """Count one datum: for (quantizer number, radius) a row (p,)."""
+    return {
+        (number, radius): count(graph, concepts, quantizers[number].n_concepts_, radius)
+        for number, concepts in enumerate(assign_all(quantizers, graph.embeddings))
+        for radius in radii
+    }
 
 
 @dataclass(frozen=True)
@@ -344,42 +372,3 @@ def cross_fit(training: TrainingSet, settings: FitSettings) -> list[FittedPart]:
         kernels = fit_class_kernels(counts[keep], labels, training.targets, quantizer.n_concepts_, **settings.kernels)
         parts.append(FittedPart(quantizer, kernels, counts, np.flatnonzero(keep if keep.all() else ~keep)))
     return parts
-
-
-def color_limits(
-    parts: Sequence[FittedPart], graphs: Sequence[TokenGraph], radius: int, report: Report | None = None
-) -> dict[str, float]:
-    """Return the symmetric colour limit of each map of the kernels: the 99th percentile of absolute scores of tokens.
-
-    Parameters
-    ----------
-    parts
-        Together they speak for every datum once.
-    graphs
-        Data; each is asked for once.
-    radius
-        Hops.
-    report
-        Told (stage, done, total).
-    """
-    seen: dict[str, list[NDArray[np.float64]]] = {name: [] for name in KERNEL_MAPS}
-    done = 0
-    for part in parts:
-        for datum in part.spoken_for:
-            graph = graphs[int(datum)]
-            concepts = part.quantizer.predict(graph.embeddings)
-            for name in KERNEL_MAPS:
-                for target in range(len(part.kernels.evidence)):
-                    kernel = part.kernels.map_kernel(name, target, part.counts[datum])
-                    seen[name].append(np.abs(convolve(graph, concepts, kernel, radius)))
-            done += 1
-            if report is not None:
-                report("colour limits", done, len(graphs))
-    return {name: color_limit(np.concatenate(scores)) for name, scores in seen.items()}
-
-
-def color_limit(scores: NDArray[np.float64]) -> float:
-    """Return the symmetric colour limit (99th percentile of absolute values) of scores (n_tokens,)."""
-    limit = float(np.quantile(np.abs(scores), COLOR_QUANTILE))
-    # a map that is 0 nearly everywhere still needs a scale to be drawn on
-    return limit if limit > 0 else 1.0

@@ -25,8 +25,6 @@ from napari_prospector.core.crossfit import (
     FittedPart,
     Report,
     TrainingSet,
-    color_limit,
-    color_limits,
     cross_fit,
     make_folds,
     sample_tokens,
@@ -35,6 +33,7 @@ from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.labels import ClassLabels
 from napari_prospector.core.readout import ReadoutTrainer, TokenSpace
 from napari_prospector.core.refine import Refinement, out_of_fold_readout, refine
+from napari_prospector.core.tokenscores import color_limit, token_scores
 from napari_prospector.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -107,11 +106,12 @@ def learn(
     if criterion == "excess" and is_chosen:
         settings, tried = choose_kernel(training, settings, options, juries)
     parts = cross_fit(training, settings)
-    limits = color_limits(parts[1:] or parts, graphs, settings.radius, report)
+    teachers = token_scores(training, parts, settings.radius, of_sample=is_refined)
+    limits = dict(teachers.limits)
     refinement = None
     maps: tuple[Tried, ...] = ()
     if is_refined:
-        refinement = refine(training, parts, trainers, juries, settings.radius, n_categories)
+        refinement = refine(training, teachers, trainers, juries, n_categories)
         limits["refined"] = color_limit(refinement.scores.ravel())
         maps = choose_map(refinement.maps(), settings, juries, criterion) if juries else ()
     n_groups = len(set(group_codes(groups, len(folds)).tolist()))

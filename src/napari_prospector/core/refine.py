@@ -10,7 +10,6 @@ A refined score is a log-ratio: how much more frequent tokens like this one are 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,12 +18,13 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from napari_prospector.core.criterion import Jury, excess_terms
-from napari_prospector.core.crossfit import FittedPart, TrainingSet
-from napari_prospector.core.graph import TokenGraph, convolve
+from napari_prospector.core.crossfit import TrainingSet
+from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.readout import Readout, ReadoutTrainer, token_features
 from napari_prospector.core.sharing import share_scores
+from napari_prospector.core.tokenscores import TokenScores
 
-__all__ = ["Refinement", "Refiner", "kernel_scores", "refine"]
+__all__ = ["Refinement", "Refiner", "refine"]
 
 AMOUNTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
 
@@ -80,39 +80,11 @@ class Refinement:
         return {"evidence": self.evidence, "decision": self.decision, "refined": self.scores}
 
 
-def kernel_scores(
-    training: TrainingSet, parts: Sequence[FittedPart], radius: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what the kernels of every part say of every sampled token, in one pass over the data.
-
-    Returns
-    -------
-    evidence, decision
-        Shape (n_parts, n_targets, n_sampled).
-    """
-    sample = training.sample
-    shape = (len(parts), len(training.targets), len(sample.owner))
-    evidence, decision = np.zeros(shape), np.zeros(shape)
-    for datum in range(len(training.graphs)):
-        graph, inside = training.graphs[datum], sample.of_datum(datum)
-        for number, part in enumerate(parts):
-            concepts = part.quantizer.predict(graph.embeddings)
-            for target, name_scores in itertools.product(
-                range(shape[1]), (("evidence", evidence), ("decision", decision))
-            ):
-                name, scores = name_scores
-                kernel = part.kernels.map_kernel(name, target, part.counts[datum])
-                scores[number, target, inside] = convolve(graph, concepts, kernel, radius)[sample.places[inside]]
-        training.tell("teach", datum + 1, len(training.graphs))
-    return evidence, decision
-
-
 def refine(
     training: TrainingSet,
-    parts: Sequence[FittedPart],
+    teachers: TokenScores,
     trainers: Sequence[Sequence[ReadoutTrainer]],
     juries: Sequence[Jury],
-    radius: int,
     n_categories: int | None,
 ) -> Refinement:
     """Fit read-outs with the kernels as teachers, and choose how much they are shared.
@@ -121,16 +93,16 @@ def refine(
     ----------
     training
         Data, with the rows that read-outs see.
-    parts
-        Fitted on all data, then without each fold.
+    teachers
+        What the kernels say of the sampled tokens.
     trainers
-        For each target one trainer for each part, in the order of `parts`.
+        For each target one trainer for each part, in the order of the kernels.
     juries
         One for each target; empty where nothing can be held out: then nothing is shared.
-    radius, n_categories
-        Of the kernels; of the features.
+    n_categories
+        Of the features.
     """
-    evidence, decision = kernel_scores(training, parts, radius)
+    evidence, decision = teachers.evidence, teachers.decision
     rows = training.sample.rows
     assert rows is not None
     readouts = [
