@@ -233,8 +233,8 @@ def edit(path: Path, change: Any) -> None:
     ("change", "match"),
     [
         (
-            lambda attrs: attrs.update(format_version=2),
-            "must be of format version 1; it is of version 2. Update napari",
+            lambda attrs: attrs.update(format_version=3),
+            "must be of format version 1 to 2; it is of version 3. Update napari",
         ),
         (lambda attrs: attrs.pop("geometry"), "is damaged: its metadata cannot be read .*geometry.*overwrite=True"),
         (lambda attrs: attrs["geometry"].update(rows=12), r"arrays of .*for a grid of \(12, 13\)"),

@@ -20,6 +20,7 @@ from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.slides import Slide
 from napari_prospector.tokens.staining import StainEstimate, check_normalization, remixed, stain_record
 from napari_prospector.tokens.store import BACKGROUND, DONE, FAILED, PENDING, Block, TokenGrid
+from napari_prospector.tokens.tilequality import QualityGauge
 from napari_prospector.tokens.tilereader import TileReader, Tiles
 from napari_prospector.tokens.tilestream import batches, tiles_ahead
 from napari_prospector.tokens.tissue import TissueMask, tile_coverage, tissue_mask
@@ -223,6 +224,8 @@ class _Job:
             mask=mask,
             coverage=coverage,
             tissue=self._tissue_record(tissue),
+            tissue_mask=tissue,
+            quality=QualityGauge(tissue.light, tissue.density).record,
             reading=self.reader.record,
             scanner=self.slide.scanner,
             stain=stain,
@@ -252,12 +255,27 @@ class _Job:
         return grid
 
     def tiles_of(self, grid: TokenGrid) -> Callable[[NDArray[np.int64]], Tiles]:
-        """Return what reads tokens (n, 2); with the stain that the store remembers, so that a rerun gives the same."""
-        if self.card.stain_normalize is None:
-            return self.reader.read
-        with gridfile.damage(grid.path, "the stain in zarr.json"):
-            source = StainEstimate.from_json(grid.attrs["stain"])
-        return lambda tokens: remixed(self.reader.read(tokens), source)
+        """Return what reads tokens (n, 2), measures their quality as scanned, and normalizes their stain.
+
+        With the gauge and the stain that the store remembers, so that a rerun gives the same.
+        """
+        steps: list[Callable[[Tiles], Tiles]] = []
+        if grid.quality.measures:
+            with gridfile.damage(grid.path, "the quality in zarr.json"):
+                gauge = QualityGauge.from_record(grid.attrs["quality"])
+            steps.append(lambda tiles: tiles.measured(gauge, self.reader.geometry.tile_mpp))
+        if self.card.stain_normalize is not None:
+            with gridfile.damage(grid.path, "the stain in zarr.json"):
+                source = StainEstimate.from_json(grid.attrs["stain"])
+            steps.append(lambda tiles: remixed(tiles, source))
+
+        def read(tokens: NDArray[np.int64]) -> Tiles:
+            tiles = self.reader.read(tokens)
+            for step in steps:
+                tiles = step(tiles)
+            return tiles
+
+        return read
 
     def _wanted(self, tissue: TissueMask) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the share of tissue of each tile, and which tiles have enough."""
@@ -304,15 +322,18 @@ def _steps(
         for block, parts in groupby(stream, key=lambda item: item[0]):
             within = state[block.tokens]
             embeddings = np.full((*within.shape, grid.n_dims), np.nan, np.float32)
+            quality = np.full((*within.shape, len(grid.quality.measures)), np.nan, np.float32)
             for batch in batches((part for _, part in parts), max(1, job.encoder.batch_size)):
                 vectors, failures = _encode(job.encoder, batch, grid.embeddings.dtype)
                 rows, cols = (batch.tokens - (block.rows.start, block.cols.start)).T
                 embeddings[rows, cols] = vectors
+                if batch.quality is not None:
+                    quality[rows, cols] = batch.quality
                 within[rows, cols] = DONE
                 for failure in failures:
                     state[failure.row, failure.col] = FAILED
                 if not (within == PENDING).any():
-                    grid.write_block(block, embeddings, within)
+                    grid.write_block(block, embeddings, within, quality)
                 yield len(rows), failures
 
 

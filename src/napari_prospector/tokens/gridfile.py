@@ -8,8 +8,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import zarr
@@ -30,6 +31,9 @@ from napari_prospector.tokens.durable import (
 )
 from napari_prospector.tokens.geometry import GridGeometry
 
+if TYPE_CHECKING:
+    from napari_prospector.tokens.tissue import TissueMask
+
 __all__ = [
     "BACKGROUND",
     "DONE",
@@ -37,7 +41,11 @@ __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "PENDING",
+    "READABLE_VERSIONS",
+    "UNWRITTEN",
     "Card",
+    "Contents",
+    "Layout",
     "as_json",
     "damage",
     "describe",
@@ -46,16 +54,22 @@ __all__ = [
     "lock_of",
     "open_array",
     "read_attributes",
+    "read_tissue",
     "sweep",
+    "write_attributes",
     "write_new",
 ]
 
 FORMAT = "napari-prospector token grid"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Version 1 had neither quality nor the tissue mask; it is read, and gone on with, as it is.
+READABLE_VERSIONS = (1, 2)
+
+_MOST_BLOCK = 4096
 
 BACKGROUND, PENDING, DONE, FAILED = range(4)
-# What zarr answers for a state that was never written, so that a missing chunk of it shows.
-_UNWRITTEN = 255
+# What zarr answers for a state, or a cell of the tissue mask, that was never written: a missing chunk shows.
+UNWRITTEN = 255
 # zstd by its library says RuntimeError; zarr's own errors are ValueErrors and FileNotFoundErrors.
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError)
 
@@ -125,18 +139,48 @@ def read_attributes(path: Path) -> dict[str, Any]:
         came = attrs.get("format"), attrs.get("format_version")
     if came[0] != FORMAT:
         raise FileFormatError(f"{path.name} must be a {FORMAT}; it is another zarr group. Make one with embed_slide.")
-    if came[1] != FORMAT_VERSION:
+    if came[1] not in READABLE_VERSIONS:
+        is_newer = isinstance(came[1], int) and came[1] > FORMAT_VERSION
         raise FileFormatError(
-            f"{path.name} must be of format version {FORMAT_VERSION}; it is of version {came[1]!r}."
-            " Update napari-prospector, or embed the slide again with overwrite=True."
+            f"{path.name} must be of format version {READABLE_VERSIONS[0]} to {FORMAT_VERSION}; it is of version"
+            f" {came[1]!r}. {'Update napari-prospector, or embed' if is_newer else 'Embed'} the slide again with"
+            " overwrite=True."
         )
     return dict(attrs)
+
+
+def write_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
+    """Replace the attributes of a store, whole or not at all; the caller holds the lock."""
+    metadata = path / "zarr.json"
+    with damage(path, "zarr.json"):
+        group = json.loads(metadata.read_text(encoding="utf-8"))
+    write_whole(metadata, json.dumps(group | {"attributes": as_json(attrs)}, indent=2).encode())
 
 
 def open_array(path: Path, name: str, read_only: bool) -> zarr.Array[Any]:
     """Open one array of a store; a caller wraps this in `damage`."""
     store = WholeFileStore(path, read_only=read_only)
     return zarr.open_array(store=store, path=name, mode="r" if read_only else "r+", zarr_format=3)
+
+
+def read_tissue(path: Path) -> TissueMask | None:
+    """Return the tissue mask of a store; None where it keeps none.
+
+    Raises
+    ------
+    FileFormatError
+        It is damaged.
+    """
+    from napari_prospector.tokens.tissue import TissueMask
+
+    if not (path / "tissue").is_dir():
+        return None
+    with damage(path, "the array tissue"):
+        array = open_array(path, "tissue", read_only=True)
+        cells = np.asarray(array[:], dtype=np.uint8)
+        if int(cells.max()) > 1:
+            raise ValueError("a part of it is missing")
+        return TissueMask.from_json(cells == 1, array.attrs.asdict())
 
 
 def first_states(geometry: GridGeometry, mask: ArrayLike | None, name: str) -> NDArray[np.uint8]:
@@ -181,14 +225,61 @@ def describe(
     return as_stored
 
 
-def write_new(
-    path: Path,
-    attrs: Mapping[str, Any],
-    states: NDArray[np.uint8],
-    coverage: NDArray[np.float32],
-    layout: tuple[str, int],
-    overwrite: bool,
-) -> None:
+@dataclass(frozen=True)
+class Layout:
+    """How a new store lies on the disk.
+
+    Attributes
+    ----------
+    dtype
+        Of the embeddings, "float16" or "float32".
+    block
+        Tokens along a side of a block.
+    n_measures
+        Quality measures of a token; 0: none are taken.
+    """
+
+    dtype: str
+    block: int
+    n_measures: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what a caller may choose."""
+        if self.dtype not in ("float16", "float32"):
+            raise InvalidInputError(f"dtype must be 'float16' or 'float32'; got {self.dtype!r}.")
+        if not 1 <= self.block <= _MOST_BLOCK:
+            raise InvalidInputError(f"block must be 1 to {_MOST_BLOCK} tokens; got {self.block!r}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What a new store holds beside its attributes: (rows, cols) states and coverage, and a tissue mask if any."""
+
+    states: NDArray[np.uint8]
+    coverage: NDArray[np.float32]
+    layout: Layout
+    tissue: TissueMask | None
+
+    @classmethod
+    def checked(
+        cls,
+        geometry: GridGeometry,
+        mask: ArrayLike | None,
+        coverage: ArrayLike | None,
+        layout: Layout,
+        tissue: TissueMask | None,
+        name: str,
+    ) -> Contents:
+        """Return the contents that `TokenGrid.create` was asked for, or refuse; `name` is the store's, for errors."""
+        states = first_states(geometry, mask, name)
+        shares = np.asarray(states == PENDING if coverage is None else coverage, dtype=np.float32)
+        geometry.check_shape("coverage", shares.shape)
+        if not ((shares >= 0) & (shares <= 1)).all():
+            raise InvalidInputError(f"coverage must lie in 0-1; got {shares.min()} to {shares.max()}.")
+        return cls(states, shares, layout, tissue)
+
+
+def write_new(path: Path, attrs: Mapping[str, Any], contents: Contents, overwrite: bool) -> None:
     """Make a store beside its place and rename it into place; the caller holds the lock.
 
     Parameters
@@ -197,10 +288,8 @@ def write_new(
         The place.
     attrs
         From `describe`.
-    states, coverage
-        (rows, cols) each.
-    layout
-        dtype of the embeddings and tokens along a side of a block.
+    contents
+        The arrays.
     overwrite
         Replace a store that is there.
     """
@@ -209,7 +298,7 @@ def write_new(
         _sweep_beside(path)
         _make_room(path, overwrite)
         try:
-            _write_arrays(made, attrs, states, coverage, layout)
+            _write_arrays(made, attrs, contents)
             if path.exists():
                 os.replace(path, old)
             os.replace(made, path)
@@ -262,31 +351,46 @@ def _make_room(path: Path, overwrite: bool) -> None:
         raise StorageError(f"{path} is no token grid, so it is not overwritten. Write to another path.")
 
 
-def _write_arrays(
-    path: Path,
-    attrs: Mapping[str, Any],
-    states: NDArray[np.uint8],
-    coverage: NDArray[np.float32],
-    layout: tuple[str, int],
-) -> None:
+def _write_arrays(path: Path, attrs: Mapping[str, Any], contents: Contents) -> None:
     """Write a whole new group."""
-    dtype, block = layout
-    rows, cols = states.shape
+    rows, cols = contents.states.shape
     n_dims = int(attrs["encoder"]["n_dims"])
-    chunks = min(block, rows), min(block, cols)
+    layout = contents.layout
+    chunks = min(layout.block, rows), min(layout.block, cols)
     group = zarr.create_group(store=WholeFileStore(path), attributes=dict(attrs), zarr_format=3)
     # the checksum is what finds a flipped bit
     common: dict[str, Any] = {"compressors": ZstdCodec(level=3, checksum=True)}
     common_2d = common | {"shape": (rows, cols), "dimension_names": ("row", "col")}
-    group.create_array("state", chunks=chunks, dtype="uint8", fill_value=_UNWRITTEN, **common_2d)[:] = states
-    wide = min(1024, rows), min(1024, cols)
-    group.create_array("coverage", chunks=wide, dtype="float32", fill_value=float("nan"), **common_2d)[:] = coverage
-    group.create_array(
-        "embeddings",
-        shape=(rows, cols, n_dims),
-        chunks=(*chunks, n_dims),
-        dtype=dtype,
-        fill_value=float("nan"),
-        dimension_names=("row", "col", "dim"),
+    state = group.create_array("state", chunks=chunks, dtype="uint8", fill_value=UNWRITTEN, **common_2d)
+    state[:] = contents.states
+    wide, missing = (min(1024, rows), min(1024, cols)), float("nan")
+    coverage = group.create_array("coverage", chunks=wide, dtype="float32", fill_value=missing, **common_2d)
+    coverage[:] = contents.coverage
+    layers = [("embeddings", n_dims, layout.dtype, "dim"), ("quality", layout.n_measures, "float32", "measure")]
+    for name, depth, dtype, axis in layers[: 2 if layout.n_measures else 1]:
+        group.create_array(
+            name,
+            shape=(rows, cols, depth),
+            chunks=(*chunks, depth),
+            dtype=dtype,
+            fill_value=missing,
+            dimension_names=("row", "col", axis),
+            **common,
+        )
+    if contents.tissue is not None:
+        _write_tissue(group, contents.tissue, common)
+
+
+def _write_tissue(group: zarr.Group, tissue: TissueMask, common: Mapping[str, Any]) -> None:
+    """Write a tissue mask, 1 where tissue is, at its own resolution and with all that it takes to place it."""
+    array = group.create_array(
+        "tissue",
+        shape=tissue.mask.shape,
+        chunks=tuple(min(2048, extent) for extent in tissue.mask.shape),
+        dtype="uint8",
+        fill_value=UNWRITTEN,
+        dimension_names=("row", "col"),
+        attributes=as_json(tissue.to_json()),
         **common,
     )
+    array[:] = tissue.mask.astype(np.uint8)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,33 +21,21 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from napari_prospector.errors import InvalidInputError, MismatchError, MissingFileError
-from napari_prospector.tokens import gridfile
+from napari_prospector.tokens import gridfile, gridquality
 from napari_prospector.tokens.durable import WriterLock
 from napari_prospector.tokens.geometry import GridGeometry
+from napari_prospector.tokens.gridblocks import Block, blocks_of
 from napari_prospector.tokens.gridfile import BACKGROUND, DONE, FAILED, FORMAT_VERSION, PENDING, Card
+from napari_prospector.tokens.gridquality import GridQuality
+from napari_prospector.tokens.quality import Rules
+from napari_prospector.tokens.tissue import TissueMask
 
 if TYPE_CHECKING:
     from napari_prospector.core.graph import TokenGraph
 
 __all__ = ["BACKGROUND", "DONE", "FAILED", "FORMAT_VERSION", "PENDING", "Block", "TokenGrid"]
 
-_MOST_BLOCK = 4096
-
 Floats = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Tokens that are written together: rows `rows` and columns `cols` of the grid, chunk `index` of the store."""
-
-    index: tuple[int, int]
-    rows: slice
-    cols: slice
-
-    @property
-    def tokens(self) -> tuple[slice, slice]:
-        """What cuts the block out of an array with one cell per token."""
-        return self.rows, self.cols
 
 
 class TokenGrid:
@@ -85,6 +72,7 @@ class TokenGrid:
             self.embeddings, self._state, self._coverage = (
                 gridfile.open_array(path, name, read_only=lock is None) for name in names
             )
+            self._quality = gridquality.open_quality(path, self.attrs, read_only=lock is None)
             self._check_arrays()
 
     def _check_arrays(self) -> None:
@@ -94,6 +82,8 @@ class TokenGrid:
             raise ValueError(f"arrays of {shapes} for a grid of {self.geometry.shape}")
         if self._state.chunks != self.embeddings.chunks[:2] or self._state.dtype != np.uint8:
             raise ValueError("state and embeddings are not cut into the same blocks")
+        if self._quality is not None and self._quality.chunks[:2] != self._state.chunks:
+            raise ValueError("state and quality are not cut into the same blocks")
         if self.embeddings.dtype not in (np.float16, np.float32) or self.n_dims != self.card["n_dims"]:
             raise ValueError(f"embeddings of {self.n_dims} dims, {self.embeddings.dtype}")
 
@@ -112,6 +102,8 @@ class TokenGrid:
         mask: ArrayLike | None = None,
         coverage: ArrayLike | None = None,
         tissue: Mapping[str, Any] | None = None,
+        tissue_mask: TissueMask | None = None,
+        quality: Mapping[str, Any] | None = None,
         reading: Mapping[str, Any] | None = None,
         scanner: str | None = None,
         stain: Mapping[str, Any] | None = None,
@@ -139,6 +131,10 @@ class TokenGrid:
             (rows, cols) share of tissue, 0 to 1. Default: the mask.
         tissue, reading
             How tissue was found and how pixels were read, in JSON types, for the record.
+        tissue_mask
+            The tissue mask itself, to be shown and looked at without the slide.
+        quality
+            `QualityGauge.record`, where tiles are measured; None: they are not, and none is ever flagged.
         scanner, stain
             `Slide.scanner`, and how the slide is stained as `stain_record` says; None where unknown.
         overwrite
@@ -161,22 +157,17 @@ class TokenGrid:
             Another process writes this store.
         """
         place = Path(os.path.abspath(path))
-        states = gridfile.first_states(geometry, mask, place.name)
-        shares = np.asarray(states == PENDING if coverage is None else coverage, dtype=np.float32)
-        geometry.check_shape("coverage", shares.shape)
-        if not ((shares >= 0) & (shares <= 1)).all():
-            raise InvalidInputError(f"coverage must lie in 0-1; got {shares.min()} to {shares.max()}.")
-        if dtype not in ("float16", "float32"):
-            raise InvalidInputError(f"dtype must be 'float16' or 'float32'; got {dtype!r}.")
-        if not 1 <= block <= _MOST_BLOCK:
-            raise InvalidInputError(f"block must be 1 to {_MOST_BLOCK} tokens; got {block!r}.")
+        n_measures = len(quality["measures"]) if quality else 0
+        layout = gridfile.Layout(dtype, block, n_measures)
+        contents = gridfile.Contents.checked(geometry, mask, coverage, layout, tissue_mask, place.name)
         attrs = gridfile.describe(geometry, card, tissue, reading)
         attrs |= {"scanner": scanner, "stain": None if stain is None else gridfile.as_json(stain)}
         attrs |= {"dtype": dtype, "slide_name": slide_name, "slide_fingerprint": slide_fingerprint}
         attrs["level0_shape"] = [int(extent) for extent in level0_shape]
+        attrs["quality"] = gridfile.as_json(quality)
         with contextlib.ExitStack() as stack:
             lock = stack.enter_context(gridfile.lock_of(place))
-            gridfile.write_new(place, attrs, states, shares, (dtype, block), overwrite)
+            gridfile.write_new(place, attrs, contents, overwrite)
             grid = cls(place, lock)
             stack.pop_all()
         return grid
@@ -266,6 +257,49 @@ class TokenGrid:
                 raise ValueError("a part of it is missing")
         return coverage
 
+    @property
+    def quality(self) -> GridQuality:
+        """The quality measures of the tiles, and the flags that thresholds make of them."""
+        return GridQuality(self.path, self.attrs, self._quality)
+
+    def flags(self, thresholds: Mapping[str, float] | None = None) -> NDArray[np.uint8]:
+        """Return (rows, cols), the quality flags as bits; see `GridQuality.flags`."""
+        return self.quality.flags(thresholds)
+
+    def usable(self, without: Rules = ()) -> NDArray[np.bool_]:
+        """Return (rows, cols): where the finished tokens are that carry none of some flags.
+
+        Parameters
+        ----------
+        without
+            Names of flags ("pen", "blur", "fold", "bubble"), or a mapping from name to threshold, None for the
+            store's own.
+
+        Raises
+        ------
+        InvalidInputError
+            Flags are named and the tiles were not measured; or as `flags`.
+        """
+        return self.mask & ~self.quality.flagged(without) if without else self.mask
+
+    def tissue_mask(self) -> TissueMask | None:
+        """Return the tissue mask that the store was made with, at its own resolution; None where it keeps none."""
+        return gridfile.read_tissue(self.path)
+
+    def set_thresholds(self, **thresholds: float) -> None:
+        """Change thresholds of quality flags in the store, for all who read it later.
+
+        Raises
+        ------
+        InvalidInputError
+            The store was opened for reading, tiles were not measured, or a threshold is not a number of 0 to 1.
+        UnknownNameError
+            A threshold is for no measure of this store.
+        """
+        self._check_writable()
+        self.attrs["quality"] = self.quality.with_thresholds(thresholds)
+        gridfile.write_attributes(self.path, self.attrs)
+
     def counts(self) -> dict[str, int]:
         """Return the number of tokens that are background, pending, done and failed."""
         counts = np.bincount(self.state.ravel(), minlength=4)
@@ -278,15 +312,15 @@ class TokenGrid:
 
     def blocks(self) -> Iterator[Block]:
         """Yield all blocks, row by row."""
-        height, width = self._state.chunks
-        for row in range(0, self.geometry.rows, height):
-            for col in range(0, self.geometry.cols, width):
-                rows = slice(row, min(row + height, self.geometry.rows))
-                cols = slice(col, min(col + width, self.geometry.cols))
-                yield Block((row // height, col // width), rows, cols)
+        yield from blocks_of(self.geometry.shape, self._state.chunks)
 
-    def iter_blocks(self) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    def iter_blocks(self, without: Rules = ()) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         """Stream the finished tokens, one block at a time, so that memory does not grow with the slide.
+
+        Parameters
+        ----------
+        without
+            Flags of tokens to leave out; see `usable`.
 
         Yields
         ------
@@ -300,20 +334,22 @@ class TokenGrid:
         FileFormatError
             A block is missing or damaged; the message says which file.
         """
-        done = self.mask
+        done = self.usable(without)
         for block in self.blocks():
             here = done[block.tokens]
             if here.any():
                 first = (block.rows.start, block.cols.start)
                 yield np.argwhere(here) + first, self._read(block, here)[here]
 
-    def graph(self, *, partial: bool = False) -> TokenGraph:
+    def graph(self, *, partial: bool = False, without: Rules = ()) -> TokenGraph:
         """Return the finished tokens as a lattice of 8 neighbours; failed ones and background are holes.
 
         Parameters
         ----------
         partial
             Take what is there although tokens are pending.
+        without
+            Quality flags of tokens to leave out, as holes; see `usable`.
 
         Returns
         -------
@@ -323,31 +359,43 @@ class TokenGrid:
         Raises
         ------
         InvalidInputError
-            No token is finished, or some are pending and `partial` is False.
+            No token is finished, all of them are left out, or some are pending and `partial` is False.
         FileFormatError
             A block is missing or damaged.
         """
         from napari_prospector.core.graph import grid_graph
 
         state = self.state
-        mask = state == DONE
-        pending, n_tokens = int((state == PENDING).sum()), int(mask.sum())
+        pending, n_done = int((state == PENDING).sum()), int((state == DONE).sum())
         if pending and not partial:
             raise InvalidInputError(
-                f"{self.path.name} must be finished; {pending:,} of {pending + n_tokens:,} tokens are pending."
+                f"{self.path.name} must be finished; {pending:,} of {pending + n_done:,} tokens are pending."
                 " Embed the slide again, it goes on where it stopped; or pass partial=True."
             )
-        if not n_tokens:
+        if not n_done:
             raise InvalidInputError(f"{self.path.name} holds no finished token. Embed the slide again.")
+        mask = self.usable(without)
+        n_tokens = int(mask.sum())
+        if not n_tokens:
+            raise InvalidInputError(
+                f"{self.path.name} must keep a token; all {n_done:,} are flagged as {' or '.join(without)}."
+                " Raise the thresholds, or leave fewer flags out."
+            )
         embeddings = np.empty((n_tokens, self.n_dims), self.embeddings.dtype)
         order = np.full(mask.shape, -1, np.int64)
         order[mask] = np.arange(n_tokens)
-        for tokens, block in self.iter_blocks():
+        for tokens, block in self.iter_blocks(without):
             embeddings[order[tokens[:, 0], tokens[:, 1]]] = block
         return grid_graph(mask, embeddings)
 
-    def write_block(self, block: Block, embeddings: Floats, state: NDArray[np.uint8]) -> None:
-        """Store one block: its embeddings first, and its state once they are on the disk.
+    def write_block(
+        self,
+        block: Block,
+        embeddings: Floats,
+        state: NDArray[np.uint8],
+        quality: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Store one block: its embeddings and quality first, and its state once they are on the disk.
 
         Parameters
         ----------
@@ -357,6 +405,9 @@ class TokenGrid:
             (rows, cols, n_dims) of the block; what is not DONE is stored as NaN.
         state
             (rows, cols) of the block.
+        quality
+            (rows, cols, n_measures) of the block, 0 to 1, NaN where nothing was measured; ignored by a store
+            that keeps none.
 
         Raises
         ------
@@ -365,14 +416,20 @@ class TokenGrid:
         StorageError
             The disk is full or cannot be written. The store is as before and can go on later.
         """
-        if self._lock is None:
-            raise InvalidInputError(f"{self.path.name} was opened for reading. Open it with mode='r+'.")
+        self._check_writable()
         with np.errstate(over="ignore"):  # what float16 cannot hold is found by the next check
             stored = np.where((state == DONE)[..., None], embeddings, np.nan).astype(self.embeddings.dtype)
         if not np.isfinite(stored[state == DONE]).all():
             raise InvalidInputError(f"Embeddings of finished tokens must be finite in {stored.dtype}; some are not.")
         self.embeddings[*block.tokens, :] = stored
+        if self._quality is not None and quality is not None:
+            self._quality[*block.tokens, :] = np.asarray(quality, np.float32)
         self._state[block.tokens] = state
+
+    def _check_writable(self) -> None:
+        """Raise `InvalidInputError` unless this process may write."""
+        if self._lock is None:
+            raise InvalidInputError(f"{self.path.name} was opened for reading. Open it with mode='r+'.")
 
     def reset_missing_blocks(self) -> int:
         """Mark as pending what is marked done although its file has vanished; return the number of such blocks."""

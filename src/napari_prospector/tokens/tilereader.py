@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_prospector.errors import FileFormatError
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.slides import WHITE, Slide
+from napari_prospector.tokens.tilequality import QualityGauge
 
 __all__ = ["TileReader", "Tiles"]
 
@@ -37,11 +38,20 @@ class Tiles:
         (n, tile_px, tile_px, 3) uint8; white where a tile could not be read.
     reasons
         Why, by index into the tiles; empty when all went well.
+    quality
+        (n, n_measures), `QualityGauge.measure` of the tiles; NaN where a tile could not be read. None: not measured.
     """
 
     tokens: NDArray[np.int64]
     pixels: NDArray[np.uint8]
     reasons: Mapping[int, str] = field(default_factory=dict)
+    quality: NDArray[np.float32] | None = None
+
+    def measured(self, gauge: QualityGauge, mpp: float) -> Tiles:
+        """Return the same tiles with their quality; `mpp` is the width of their pixels in µm."""
+        quality = gauge.measure(self.pixels, mpp)
+        quality[list(self.reasons)] = np.nan
+        return replace(self, quality=quality)
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,16 @@ def batches(parts: Iterable[Tiles], batch_size: int) -> Iterator[Tiles]:
 def _joined(first: Tiles, second: Tiles) -> Tiles:
     """Put tiles behind others."""
     reasons = {**first.reasons, **{len(first.tokens) + i: why for i, why in second.reasons.items()}}
-    return Tiles(np.concatenate([first.tokens, second.tokens]), np.concatenate([first.pixels, second.pixels]), reasons)
+    quality = None
+    if first.quality is not None and second.quality is not None:
+        quality = np.concatenate([first.quality, second.quality])
+    tokens = np.concatenate([first.tokens, second.tokens])
+    return Tiles(tokens, np.concatenate([first.pixels, second.pixels]), reasons, quality)
 
 
 def _cut(tiles: Tiles, part: slice) -> Tiles:
     """Take a run of tiles."""
     kept = range(len(tiles.tokens))[part]
     reasons = {i - kept.start: why for i, why in tiles.reasons.items() if i in kept}
-    return Tiles(tiles.tokens[part], tiles.pixels[part], reasons)
+    quality = None if tiles.quality is None else tiles.quality[part]
+    return Tiles(tiles.tokens[part], tiles.pixels[part], reasons, quality)

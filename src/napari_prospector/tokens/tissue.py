@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,11 @@ class TissueMask:
         Share of the cells that are left out as marker ink or black filling, 0-1.
     note
         What was found, for people.
+    light
+        Red, green and blue of the empty slide, 0-255.
+    density
+        Median optical density (log10, mean of the channels, relative to `light`) of the cells with tissue; None where
+        it is not known.
     """
 
     mask: NDArray[np.bool_]
@@ -63,6 +69,18 @@ class TissueMask:
     method: str
     ink_share: float
     note: str
+    light: tuple[float, float, float] = (255.0, 255.0, 255.0)
+    density: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the mask, in JSON types."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name != "mask"}
+
+    @classmethod
+    def from_json(cls, mask: NDArray[np.bool_], entries: Mapping[str, Any]) -> TissueMask:
+        """Return the mask with what `to_json` wrote; KeyError or TypeError where entries are missing."""
+        lists = {name: tuple(entries[name]) for name in ("scale", "slide_shape", "light")}
+        return cls(mask, **{**entries, **lists})
 
     @property
     def downsample(self) -> float:
@@ -156,11 +174,13 @@ def tissue_mask(
     image, scale = slide.overview(max(1.0, mask_mpp / slide_mpp))
     cell_um2 = scale[0] * scale[1] * slide_mpp**2
     low, high = _extremes(image)
-    steps = _density_steps(image, glass_colour(image, low, high))
+    light = glass_colour(image, low, high)
+    steps = _density_steps(image, light)
     density = np.maximum(np.maximum(steps[0], steps[1]), steps[2])
     ink = np.zeros(density.shape, bool)
     if exclude_ink and method != "all":
         ink = _ink(low, high, steps, cell_um2)
+    mean_density = (steps[0] + steps[1] + steps[2]) // 3
     del image, low, high, steps
     found = 0.0
     if threshold is not None and method != "all":
@@ -175,7 +195,11 @@ def tissue_mask(
         mask = ~_without_small(~mask, max_hole_um2 / cell_um2, neighbours=4) & ~ink
     ink_share = float(ink.mean())
     note = _note(slide.name, method, found, float(mask.mean()), ink_share)
-    return TissueMask(mask, scale, slide.shape, slide_mpp, found, method, ink_share, note)
+    red, green, blue = (float(value) for value in light)
+    return TissueMask(
+        *(mask, scale, slide.shape, slide_mpp, found, method, ink_share, note, (red, green, blue)),
+        density=_median_density(mean_density, mask),
+    )
 
 
 def tile_coverage(tissue: TissueMask, geometry: GridGeometry) -> NDArray[np.float32]:
@@ -245,6 +269,20 @@ def _check_arguments(mask_mpp: float, method: str, threshold: float | None, *are
     for name, area in zip(("min_tissue_um2", "max_hole_um2"), areas_um2, strict=True):
         if not 0 <= area < math.inf:
             raise InvalidInputError(f"{name} must be an area in µm² of at least 0; got {area!r}.")
+
+
+def _plain(value: Any) -> Any:
+    """Return a number, a text, or a tuple of numbers as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _median_density(steps: NDArray[np.uint16], mask: NDArray[np.bool_]) -> float | None:
+    """Return the median of densities, in steps of `_STEP`, over the cells of a mask that are not glass."""
+    counts = np.bincount(steps[mask])
+    counts[: round(_LOW_THRESHOLD / _STEP)] = 0
+    if not counts.sum():
+        return None
+    return float(np.searchsorted(np.cumsum(counts), counts.sum() / 2) * _STEP)
 
 
 def _extremes(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
