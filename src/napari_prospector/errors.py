@@ -13,6 +13,7 @@ __all__ = [
     "MismatchError",
     "MissingExtraError",
     "MissingFileError",
+    "NotEnoughMemoryError",
     "PixelSizeError",
     "ProspectorError",
     "ProspectorWarning",
@@ -61,6 +62,10 @@ class StorageError(ProspectorError, OSError):
 
 class StoreBusyError(StorageError):
     """Another process is writing the same store."""
+
+
+class NotEnoughMemoryError(ProspectorError, MemoryError):
+    """Not even the smallest piece of the work fits in the memory of the machine or of its device."""
 
 
 class MissingExtraError(ProspectorError, ImportError):

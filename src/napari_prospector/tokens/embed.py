@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens import gridfile
+from napari_prospector.tokens.blockwriter import BlockWriter
 from napari_prospector.tokens.encoders.cards import Encoder, EncoderCard
+from napari_prospector.tokens.encoders.memory import BatchSize, in_turns
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.slides import Slide
 from napari_prospector.tokens.staining import StainEstimate, check_normalization, remixed, stain_record
 from napari_prospector.tokens.store import BACKGROUND, DONE, FAILED, PENDING, Block, TokenGrid
 from napari_prospector.tokens.tilequality import QualityGauge
 from napari_prospector.tokens.tilereader import TileReader, Tiles
-from napari_prospector.tokens.tilestream import batches, tiles_ahead
+from napari_prospector.tokens.tilestream import batches, in_lanes, tiles_ahead
 from napari_prospector.tokens.tissue import TissueMask, tile_coverage, tissue_mask
 
 __all__ = ["EmbedProgress", "TileFailure", "embed_slide", "embed_to_grid"]
@@ -318,13 +320,15 @@ def _steps(
     grid: TokenGrid, job: _Job, blocks: list[Block], state: NDArray[np.uint8], n_readers: int
 ) -> Iterator[tuple[int, list[TileFailure]]]:
     """Compute and store blocks, and keep `state` (rows, cols) up to date; yield size and failures of each batch."""
-    with tiles_ahead(job.reader, job.tiles_of(grid), blocks, state, n_readers) as stream:
-        for block, parts in groupby(stream, key=lambda item: item[0]):
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(BlockWriter(grid))
+        tiles = stack.enter_context(tiles_ahead(job.reader, job.tiles_of(grid), blocks, state, n_readers))
+        encoded = stack.enter_context(contextlib.closing(_encoded(job.encoder, tiles, grid.embeddings.dtype)))
+        for block, results in groupby(encoded, key=lambda item: item[0]):
             within = state[block.tokens]
             embeddings = np.full((*within.shape, grid.n_dims), np.nan, np.float32)
             quality = np.full((*within.shape, len(grid.quality.measures)), np.nan, np.float32)
-            for batch in batches((part for _, part in parts), max(1, job.encoder.batch_size)):
-                vectors, failures = _encode(job.encoder, batch, grid.embeddings.dtype)
+            for _, batch, (vectors, failures) in results:
                 rows, cols = (batch.tokens - (block.rows.start, block.cols.start)).T
                 embeddings[rows, cols] = vectors
                 if batch.quality is not None:
@@ -333,8 +337,29 @@ def _steps(
                 for failure in failures:
                     state[failure.row, failure.col] = FAILED
                 if not (within == PENDING).any():
-                    grid.write_block(block, embeddings, within, quality)
+                    writer.write(block, embeddings, within.copy(), quality)
+                    if block is blocks[-1]:
+                        writer.flush()  # whoever sees the last step may count on the store
                 yield len(rows), failures
+
+
+def _encoded(
+    encoder: Encoder, tiles: Iterator[tuple[Block, Tiles]], dtype: np.dtype[Any]
+) -> Generator[tuple[Block, Tiles, tuple[NDArray[np.float32], list[TileFailure]]]]:
+    """Yield block, batch and what `_encode` makes of it, in order; a batch never crosses a block."""
+    size = BatchSize(encoder.card.name, max(1, encoder.batch_size))
+    most = size.tiles
+
+    def cut() -> Iterator[tuple[Block, Tiles]]:
+        for block, parts in groupby(tiles, key=lambda item: item[0]):
+            for batch in batches((part for _, part in parts), most):
+                yield block, batch
+
+    def work(item: tuple[Block, Tiles]) -> tuple[NDArray[np.float32], list[TileFailure]]:
+        return _encode(encoder, item[1], size, dtype)
+
+    for (block, batch), result in in_lanes(work, cut(), getattr(encoder, "lanes", 1)):
+        yield block, batch, result
 
 
 def _check_any_done(slide: Slide, state: NDArray[np.uint8], failures: list[TileFailure]) -> None:
@@ -344,10 +369,12 @@ def _check_any_done(slide: Slide, state: NDArray[np.uint8], failures: list[TileF
         raise InvalidInputError(f"{slide.name}: every one of its {int((state == FAILED).sum())} tiles failed.{why}")
 
 
-def _encode(encoder: Encoder, batch: Tiles, dtype: np.dtype[Any]) -> tuple[NDArray[np.float32], list[TileFailure]]:
+def _encode(
+    encoder: Encoder, batch: Tiles, size: BatchSize, dtype: np.dtype[Any]
+) -> tuple[NDArray[np.float32], list[TileFailure]]:
     """Return embeddings (n, n_dims) of a batch and which of its tiles have none."""
     name, n_dims = encoder.card.name, encoder.card.n_dims
-    vectors = np.asarray(encoder.encode(batch.pixels), dtype=np.float32)
+    vectors = np.asarray(in_turns(encoder.encode, batch.pixels, size), dtype=np.float32)
     if vectors.shape != (len(batch.tokens), n_dims):
         raise InvalidInputError(
             f"Encoder {name!r} must give embeddings of shape {(len(batch.tokens), n_dims)}; got {vectors.shape}."

@@ -6,6 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 from napari_prospector.tokens.store import BACKGROUND, Block
 from napari_prospector.tokens.tilereader import TileReader, Tiles
 
-__all__ = ["batches", "tiles_ahead"]
+__all__ = ["batches", "in_lanes", "tiles_ahead"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
@@ -53,15 +57,44 @@ def tiles_ahead(
 
 
 def batches(parts: Iterable[Tiles], batch_size: int) -> Iterator[Tiles]:
-    """Cut the tiles of one block into batches, all but the last of the same size."""
+    """Cut the tiles of one block into batches, all but the last of the same size; few pixels are copied."""
     rest: Tiles | None = None
     for part in parts:
-        rest = part if rest is None else _joined(rest, part)
-        while len(rest.tokens) > batch_size:
-            yield _cut(rest, slice(0, batch_size))
-            rest = _cut(rest, slice(batch_size, None))
+        if rest is not None:
+            wanted = batch_size - len(rest.tokens)
+            rest, part = _joined(rest, _cut(part, slice(0, wanted))), _cut(part, slice(wanted, None))  # noqa: PLW2901
+        # one batch is kept back: which one is the last, and may be smaller, shows only at the end
+        while len(part.tokens):
+            if rest is not None:
+                yield rest
+            rest, part = _cut(part, slice(0, batch_size)), _cut(part, slice(batch_size, None))  # noqa: PLW2901
     if rest is not None:
         yield rest
+
+
+def in_lanes(work: Callable[[Item], Result], items: Iterable[Item], n_lanes: int) -> Iterator[tuple[Item, Result]]:
+    """Give each item with what the work makes of it, in order; up to `n_lanes` are worked on at once.
+
+    One lane is the caller's own thread. Two keep a device busy: while one copies to it and from it, the other computes.
+    """
+    if n_lanes <= 1:
+        for item in items:
+            yield item, work(item)
+        return
+    running: deque[tuple[Item, Future[Result]]] = deque()
+    with ThreadPoolExecutor(n_lanes, thread_name_prefix="encoder") as pool:
+        try:
+            for item in items:
+                running.append((item, pool.submit(work, item)))
+                if len(running) >= n_lanes:
+                    first, future = running.popleft()
+                    yield first, future.result()
+            while running:
+                first, future = running.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in running:
+                future.cancel()
 
 
 def _joined(first: Tiles, second: Tiles) -> Tiles:
