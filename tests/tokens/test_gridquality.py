@@ -94,8 +94,21 @@ def test_flagged_tokens_are_holes_of_the_graph(tmp_path):
     np.testing.assert_array_equal(graph.positions, np.argwhere(kept))
     assert sum(len(tokens) for tokens, _ in grid.iter_blocks(rules)) == kept.sum()
     assert len(grid.graph().positions) == ROWS * COLS
-    with pytest.raises(InvalidInputError, match="must keep a token; all 143 are flagged as pen or blur"):
+    with pytest.raises(InvalidInputError, match="must keep a token; all 143 carry a flag that is left out"):
         grid.graph(without={"pen": 0.0, "blur": 0.0})
+
+
+def test_a_grid_opened_without_flags_leaves_them_out_of_all_that_it_gives(tmp_path):
+    path = filled(tmp_path / "a.tokens.zarr").path
+    grid = TokenGrid.open(path, without={"blur": 0.5})
+    kept = VALUES[..., 1] <= 0.5
+    np.testing.assert_array_equal(grid.mask, kept)
+    np.testing.assert_array_equal(grid.graph().positions, np.argwhere(kept))
+    assert sum(len(tokens) for tokens, _ in grid.iter_blocks()) == kept.sum()
+    assert grid.is_complete
+    assert len(grid.graph(without=()).positions) == ROWS * COLS
+    with pytest.raises(UnknownNameError, match="'dust' is unknown"):
+        TokenGrid.open(path, without=["dust"])
 
 
 def test_thresholds_that_are_changed_in_the_store_hold_for_later_readers(tmp_path):
@@ -127,6 +140,8 @@ def test_a_store_without_measures_refuses_to_leave_flags_out(tmp_path):
     assert not (grid.path / "quality").exists()
     with pytest.raises(InvalidInputError, match=r"made without, by an earlier version.*--overwrite.*leave no flags"):
         grid.graph(without=["pen"])
+    with pytest.raises(InvalidInputError, match="made without"):
+        TokenGrid.open(grid.path, without=["pen"])
     with TokenGrid.open(grid.path, "r+") as writer, pytest.raises(InvalidInputError, match="made without"):
         writer.set_thresholds(pen=0.5)
 

@@ -162,9 +162,10 @@ def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Generator[J
     yield JobProgress("Opening the slide")
     grid = yield from _finished_tokens(job, time_left or TimeLeft())
     yield JobProgress("Reading the embeddings")
-    graph = grid.graph()
+    without = job.head.card_.get("without", {})
+    graph = grid.graph(without=without)
     yield JobProgress("Finding the concepts")
-    mask = grid.mask
+    mask = grid.usable(without)
     concepts = np.full(mask.shape, -1, np.int32)
     concepts[mask] = job.head.concepts(graph)
     yield JobProgress(f"Drawing the {job.map} map")

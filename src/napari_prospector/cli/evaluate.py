@@ -164,7 +164,7 @@ def evaluate_cohort(
 
     target = str(head.target_) if target is None else target
     test = table.split("test")
-    graphs = CohortGraphs.of_cohort(test, folder)
+    graphs = CohortGraphs.of_cohort(test, folder, without=head.card_.get("without", {}))
     for grid in graphs.grids:
         head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
     truths = _truths(table.name, test, graphs, target)
@@ -261,7 +261,7 @@ def _rivals(
         tell("No row is marked train, so nothing to compare with can be fitted without seeing the test.", quiet)
         return fitted
     train = table.split("train")
-    slides = CohortGraphs.of_cohort(train, folder)
+    slides = CohortGraphs.of_cohort(train, folder, without=head.card_.get("without", {}))
     _refuse_twins(table, slides, tested)
     if names:
         learned = as_data(slides, train.labels, train.groups, datum)
@@ -311,7 +311,8 @@ def write_cohort_report(
     test = table.split("test")
     stores = test.store_paths(folder)
     target = next(label for label in head.classes_.tolist() if str(label) == found.target)
-    truths = cohort_truths(test, [TokenGrid.open(store) for store in stores], found.target)
+    without = head.card_.get("without", {})
+    truths = cohort_truths(test, [TokenGrid.open(store, without=without) for store in stores], found.target)
     # three of the target to one of the rest: both what it finds and what it leaves alone
     found_first = sorted(range(len(test)), key=lambda i: test.labels[i] != found.target)
     n_target = test.labels.count(found.target)

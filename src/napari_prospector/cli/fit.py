@@ -134,6 +134,14 @@ _SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
     show_default=True,
     help="Folds of the cross-validation, by group.",
 )
+@click.option(
+    "--without",
+    "without_words",
+    multiple=True,
+    metavar="FLAGS",
+    help="Leave out tiles that are flagged: pen, blur, fold, bubble, separated by commas; blur=0.8 sets a threshold. "
+    "The head remembers it, so that map, evaluate and view leave them out as well.",
+)
 @seed_option
 @encoder_options
 @json_option
@@ -152,14 +160,16 @@ def fit(
     from napari_prospector.study.cohort import Cohort
     from napari_prospector.study.cohort_graphs import CohortGraphs
     from napari_prospector.study.patients import as_data
+    from napari_prospector.tokens.quality import parse_rules
 
     _check_request(context, out, select)
+    without = parse_rules(options["without_words"])
     table = Cohort.read(cohort).split("train")
     table.require_classes()
     check_place(out)
     folder = tokens_folder(cohort, grids)
     complete_tokens(table, folder, options, quiet=as_json)
-    graphs = CohortGraphs.of_cohort(table, folder)
+    graphs = CohortGraphs.of_cohort(table, folder, without=without)
     _check_tokens(context, graphs, folder)
     learned = as_data(graphs, table.labels, table.groups, options["datum"])
     with stage_bars(as_json) as report, warnings.catch_warnings():

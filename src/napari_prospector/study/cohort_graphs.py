@@ -13,6 +13,7 @@ from napari_prospector.errors import InvalidInputError, MismatchError, MissingFi
 from napari_prospector.study.cohort import Cohort
 from napari_prospector.study.held_out import slide_marks
 from napari_prospector.study.mixtures import describe_mixtures
+from napari_prospector.tokens.quality import Rules, as_mapping
 from napari_prospector.tokens.store import TokenGrid
 
 __all__ = ["CohortGraphs"]
@@ -32,6 +33,8 @@ class CohortGraphs(Sequence[TokenGraph]):
         The token grids, one per datum.
     cache_bytes
         Embeddings to keep in memory.
+    without
+        Quality flags of tiles to leave out as holes, as for `TokenGrid.usable`.
 
     Attributes
     ----------
@@ -50,13 +53,15 @@ class CohortGraphs(Sequence[TokenGraph]):
         Two were made by different encoders or weights, with and without stain normalization, or with tiles of
         different size or spacing in µm.
     InvalidInputError
-        There is no path, or a grid has tokens that are still to be embedded.
+        There is no path, a grid has tokens that are still to be embedded, or flags are to be left out of one whose
+        tiles were not measured.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], cache_bytes: int = 2**30) -> None:
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], cache_bytes: int = 2**30, without: Rules = ()) -> None:
         if not paths:
             raise InvalidInputError("paths must name at least one token grid; got none.")
-        self.grids = tuple(_open(Path(path)) for path in paths)
+        self.grids = tuple(_open(Path(path), without) for path in paths)
+        self.without = without
         self.card: dict[str, Any] = self.grids[0].card
         self._cache_bytes = cache_bytes
         self._kept: dict[int, TokenGraph] = {}
@@ -64,9 +69,11 @@ class CohortGraphs(Sequence[TokenGraph]):
             _check_alike(self.grids[0], grid)
 
     @classmethod
-    def of_cohort(cls, cohort: Cohort, folder: str | os.PathLike[str], cache_bytes: int = 2**30) -> Self:
+    def of_cohort(
+        cls, cohort: Cohort, folder: str | os.PathLike[str], cache_bytes: int = 2**30, without: Rules = ()
+    ) -> Self:
         """Open the token grids of a cohort: the row's own path, or ``folder/NAME.tokens.zarr``."""
-        return cls(cohort.store_paths(folder), cache_bytes)
+        return cls(cohort.store_paths(folder), cache_bytes, without)
 
     def __len__(self) -> int:
         return len(self.grids)
@@ -77,7 +84,7 @@ class CohortGraphs(Sequence[TokenGraph]):
     def __getitem__(self, index: slice) -> Sequence[TokenGraph]: ...
     def __getitem__(self, index: int | slice) -> TokenGraph | Sequence[TokenGraph]:
         if isinstance(index, slice):
-            return CohortGraphs([grid.path for grid in self.grids[index]], self._cache_bytes)
+            return CohortGraphs([grid.path for grid in self.grids[index]], self._cache_bytes, self.without)
         place = range(len(self))[index]
         if place in self._kept:
             return self._kept[place]
@@ -151,16 +158,17 @@ class CohortGraphs(Sequence[TokenGraph]):
             "n_data": len(self),
             "datum": datum,
             "slides": sorted(slide_marks(self.contents)),
+            **({"without": as_mapping(self.without)} if self.without else {}),
         }
 
 
-def _open(path: Path) -> TokenGrid:
+def _open(path: Path, without: Rules) -> TokenGrid:
     """Open a token grid that is complete."""
     if not path.exists():
         raise MissingFileError(
             f"There is no token grid {path.name} in {path.parent}. Make it with embed_slide or `prospect embed`."
         )
-    grid = TokenGrid.open(path)
+    grid = TokenGrid.open(path, without=without)
     if not grid.is_complete:
         counts = grid.counts()
         raise InvalidInputError(

@@ -192,7 +192,7 @@ def draw_token_grid(
     Path
         The PNG.
     """
-    with TokenGrid.open(store) as grid:
+    with TokenGrid.open(store, without=head.card_.get("without", {})) as grid:
         if slide is None:
             return draw_picture(
                 path, picture_of(head, grid, None, map_name=map_name, target=target, truth=truth, label=label)

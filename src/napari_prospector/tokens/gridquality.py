@@ -89,6 +89,12 @@ class GridQuality:
         values, own = self.values, self.thresholds
         return flag_bits(values, self.measures, own | resolved(thresholds or {}, own))
 
+    def check(self, rules: Rules) -> None:
+        """Raise unless the flags that `rules` name can be left out; see `TokenGrid.usable`."""
+        if rules:
+            self._measured()
+            resolved(rules, self.thresholds)
+
     def flagged(self, rules: Rules) -> NDArray[np.bool_]:
         """Return (rows, cols): where at least one of the named flags is; `rules` as for `TokenGrid.usable`."""
         values = self.values

@@ -7,14 +7,13 @@ measure above its threshold, so that thresholds can be changed without reading t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError, UnknownNameError
 
-__all__ = ["MEASURES", "THRESHOLDS", "Rules", "flag_bits", "flagged", "parse_rules", "resolved"]
+__all__ = ["MEASURES", "THRESHOLDS", "Rules", "as_mapping", "flag_bits", "flagged", "parse_rules", "resolved"]
 
 MEASURES = ("pen", "blur", "fold", "bubble")
 """What is measured; measure i is bit ``1 << i`` of a flag."""
@@ -43,9 +42,8 @@ def resolved(rules: Rules, thresholds: Mapping[str, float]) -> dict[str, float]:
     InvalidInputError
         A threshold is not a number of 0 to 1.
     """
-    named: Mapping[str, float | None] = rules if isinstance(rules, Mapping) else dict.fromkeys(_names(rules))
     found: dict[str, float] = {}
-    for name, given in named.items():
+    for name, given in as_mapping(rules).items():
         if name not in thresholds:
             raise UnknownNameError(f"Quality flag {name!r} is unknown. Known are {', '.join(map(repr, thresholds))}.")
         threshold = float(thresholds[name] if given is None else given)
@@ -115,8 +113,14 @@ def flagged(bits: NDArray[np.uint8], measures: tuple[str, ...], names: Iterable[
     return np.asarray(bits & np.uint8(wanted) != 0)
 
 
-def _names(rules: Iterable[str]) -> Iterable[Any]:
-    """Refuse a single word, which would be taken letter by letter."""
+def as_mapping(rules: Rules) -> dict[str, float | None]:
+    """Return names of flags with thresholds, None where the store's own holds; JSON types.
+
+    Raises
+    ------
+    InvalidInputError
+        It is a single word, which would be taken letter by letter.
+    """
     if isinstance(rules, str):
         raise InvalidInputError(f"Quality flags must be a list of names, such as ['pen', 'blur']; got {rules!r}.")
-    return rules
+    return dict(rules) if isinstance(rules, Mapping) else dict.fromkeys(rules)

@@ -53,6 +53,8 @@ class TokenGrid:
         All that the store says about itself; neither clock times nor folders.
     embeddings
         zarr array (rows, cols, n_dims), float16 or float32; NaN where there is no finished token.
+    without
+        Quality flags of tokens that `mask`, `graph` and `iter_blocks` leave out, as for `usable`.
     """
 
     path: Path
@@ -61,8 +63,9 @@ class TokenGrid:
     attrs: dict[str, Any]
     embeddings: zarr.Array[Any]
 
-    def __init__(self, path: Path, lock: WriterLock | None = None) -> None:
+    def __init__(self, path: Path, lock: WriterLock | None = None, without: Rules = ()) -> None:
         self.path = path
+        self.without = without
         self._lock = lock
         self.attrs = gridfile.read_attributes(path)
         with gridfile.damage(path, "its metadata"):
@@ -173,7 +176,7 @@ class TokenGrid:
         return grid
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> TokenGrid:
+    def open(cls, path: str | os.PathLike[str], mode: Literal["r", "r+"] = "r", *, without: Rules = ()) -> TokenGrid:
         """Open a store; little more is read than its metadata.
 
         Parameters
@@ -183,11 +186,15 @@ class TokenGrid:
         mode
             "r" to read, also while another process writes; "r+" to write: leftovers of a writer that was killed
             are swept.
+        without
+            Quality flags of tokens to leave out as holes; see `usable`.
 
         Raises
         ------
         MissingFileError
             There is nothing at `path`.
+        InvalidInputError
+            Flags are to be left out, and the tiles were not measured.
         FileFormatError
             It is no token grid, it is damaged, or of another version.
         StoreBusyError
@@ -199,13 +206,14 @@ class TokenGrid:
         if not place.exists():
             raise MissingFileError(f"There is no token grid at {path}. Make it with embed_slide or `prospect embed`.")
         # look before locking: no lock file shall appear beside what is not ours
-        grid = cls(place)
+        grid = cls(place, None, without)
+        grid.quality.check(without)
         if mode == "r":
             return grid
         with contextlib.ExitStack() as stack:
             lock = stack.enter_context(gridfile.lock_of(place))
             gridfile.sweep(place)
-            grid = cls(place, lock)
+            grid = cls(place, lock, without)
             stack.pop_all()
         return grid
 
@@ -245,8 +253,8 @@ class TokenGrid:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """(rows, cols): where the finished tokens are."""
-        return np.asarray(self.state == DONE)
+        """(rows, cols): where the finished tokens are, less those that `without` leaves out."""
+        return self.usable()
 
     @property
     def coverage(self) -> NDArray[np.float32]:
@@ -266,21 +274,22 @@ class TokenGrid:
         """Return (rows, cols), the quality flags as bits; see `GridQuality.flags`."""
         return self.quality.flags(thresholds)
 
-    def usable(self, without: Rules = ()) -> NDArray[np.bool_]:
+    def usable(self, without: Rules | None = None) -> NDArray[np.bool_]:
         """Return (rows, cols): where the finished tokens are that carry none of some flags.
 
         Parameters
         ----------
         without
             Names of flags ("pen", "blur", "fold", "bubble"), or a mapping from name to threshold, None for the
-            store's own.
+            store's own. None: those that the grid was opened without.
 
         Raises
         ------
         InvalidInputError
             Flags are named and the tiles were not measured; or as `flags`.
         """
-        return self.mask & ~self.quality.flagged(without) if without else self.mask
+        done, rules = np.asarray(self.state == DONE), self.without if without is None else without
+        return done & ~self.quality.flagged(rules) if rules else done
 
     def tissue_mask(self) -> TissueMask | None:
         """Return the tissue mask that the store was made with, at its own resolution; None where it keeps none."""
@@ -314,7 +323,7 @@ class TokenGrid:
         """Yield all blocks, row by row."""
         yield from blocks_of(self.geometry.shape, self._state.chunks)
 
-    def iter_blocks(self, without: Rules = ()) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    def iter_blocks(self, without: Rules | None = None) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         """Stream the finished tokens, one block at a time, so that memory does not grow with the slide.
 
         Parameters
@@ -341,7 +350,7 @@ class TokenGrid:
                 first = (block.rows.start, block.cols.start)
                 yield np.argwhere(here) + first, self._read(block, here)[here]
 
-    def graph(self, *, partial: bool = False, without: Rules = ()) -> TokenGraph:
+    def graph(self, *, partial: bool = False, without: Rules | None = None) -> TokenGraph:
         """Return the finished tokens as a lattice of 8 neighbours; failed ones and background are holes.
 
         Parameters
@@ -378,7 +387,7 @@ class TokenGrid:
         n_tokens = int(mask.sum())
         if not n_tokens:
             raise InvalidInputError(
-                f"{self.path.name} must keep a token; all {n_done:,} are flagged as {' or '.join(without)}."
+                f"{self.path.name} must keep a token; all {n_done:,} carry a flag that is left out."
                 " Raise the thresholds, or leave fewer flags out."
             )
         embeddings = np.empty((n_tokens, self.n_dims), self.embeddings.dtype)
