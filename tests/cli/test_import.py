@@ -91,5 +91,5 @@ def test_a_head_of_imported_features_says_how_new_slides_get_theirs(prospect, tm
     assert prospect("fit", table, "-o", head, "--n-concepts", "2", "--radius", "1", "--folds", "2")[0] == 0
     code, _, err = prospect("map", head, slides / "case7.png", "-o", tmp_path / "maps", "--mpp", "0.25")
     assert code == 1
-    assert "fitted on imported features of 'uni_v1'" in err
+    assert "made from imported features of 'uni_v1'" in err
     assert "prospect import" in err

@@ -23,6 +23,8 @@ from napari_prospector.core.colors import concept_colors
 from napari_prospector.errors import MismatchError
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.store import DONE, FAILED, TokenGrid
+from napari_prospector.tokens.tilequality import QualityGauge
+from napari_prospector.tokens.tissue import TissueMask
 
 ROWS, COLS = 5, 7
 GEOMETRY = GridGeometry(ROWS, COLS, tile=23, stride=17, origin=(3, 11), slide_mpp=0.25)
@@ -160,6 +162,32 @@ def test_a_token_grid_shows_what_is_embedded_and_how_much_is_tissue(tmp_path: Pa
     assert "failed" in tokens.get_status(tokens.data_to_world((4, 6)), world=True)["coordinates"]
     assert tokens.scale == pytest.approx(GEOMETRY.scale_um)
     assert tokens.translate == pytest.approx(GEOMETRY.translate_um)
+
+
+def test_the_tissue_mask_and_the_flags_of_a_grid_are_layers_hidden_at_their_places(tmp_path: Path) -> None:
+    path = tmp_path / "case7.fake.tokens.zarr"
+    mask = np.zeros((11, 13), bool)
+    mask[2:7, 3:5] = True
+    tissue = TissueMask(mask, (16.0, 15.5), (173, 199), 0.25, 0.05, "otsu", 0.0, "")
+    record = QualityGauge().record
+    with TokenGrid.create(
+        path, GEOMETRY, {"name": "fake", "n_dims": 3}, "case7.svs", "f", (173, 199), tissue_mask=tissue, quality=record
+    ) as grid:
+        measured = np.zeros((ROWS, COLS, 4), np.float32)
+        measured[1, 2, 0] = measured[3, 4, 1] = measured[3, 4, 2] = 1
+        state = np.full((ROWS, COLS), DONE, np.uint8)
+        grid.write_block(next(grid.blocks()), np.zeros((ROWS, COLS, 3)), state, measured)
+    cells, coverage, quality, tokens = (layer_of(one) for one in grid_layers(TokenGrid.open(path), path))
+    assert (cells.name, quality.name) == ("case7.fake · tissue", "case7.fake · quality")
+    assert [layer.visible for layer in (cells, coverage, quality, tokens)] == [False, False, False, True]
+    np.testing.assert_array_equal(cells.data, mask)
+    assert cells.scale == pytest.approx(tissue.scale_um)
+    assert cells.translate == pytest.approx(tissue.translate_um)
+    assert np.argwhere(quality.data).tolist() == [[1, 2], [3, 4]]
+    quality.visible = True  # napari says nothing about what it does not show
+    assert "pen" in quality.get_status(quality.data_to_world((1, 2)), world=True)["coordinates"]
+    assert "blur + fold" in quality.get_status(quality.data_to_world((3, 4)), world=True)["coordinates"]
+    assert not np.array_equal(quality.get_color(1), quality.get_color(2))
 
 
 @pytest.mark.parametrize(

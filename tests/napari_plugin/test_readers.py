@@ -94,8 +94,9 @@ def test_a_token_grid_opens_over_its_slide(
     folder = tmp_path / "case7.tokens.zarr"
     with open_slide(slide_file) as slide:
         embed_to_grid(slide, mean_colour, folder)
-    coverage, tokens = viewer.open(str(folder), plugin=OURS)
-    assert tokens.data.shape == coverage.data.shape == planted.grid
+    tissue, coverage, quality, tokens = viewer.open(str(folder), plugin=OURS)
+    assert tokens.data.shape == coverage.data.shape == quality.data.shape == planted.grid
+    assert tissue.data.shape > planted.grid
     first = tokens.data_to_world((-0.5, -0.5))
     assert first == pytest.approx((-planted.mpp / 2, -planted.mpp / 2))
     assert provenance(tokens)["encoder"] == "mean-colour"

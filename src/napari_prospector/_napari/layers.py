@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_prospector.tokens.geometry import GridGeometry
     from napari_prospector.tokens.slides import Slide
     from napari_prospector.tokens.store import TokenGrid
+    from napari_prospector.tokens.tissue import TissueMask
 
 __all__ = [
     "GRID_ENDING",
@@ -113,18 +114,22 @@ class Placement:
 
     def of_slide(self) -> dict[str, Any]:
         """Return the keyword arguments of a layer with one cell per level-0 pixel."""
-        return self._arguments(1.0, (0.0, 0.0))
+        return self._arguments((1.0, 1.0), (0.0, 0.0))
 
     def of_grid(self, geometry: GridGeometry) -> dict[str, Any]:
         """Return the keyword arguments of a layer with one cell per token of a grid on the slide."""
         row, col = (float(place) for place in geometry.centre_px(0, 0))
-        return self._arguments(float(geometry.stride), (row, col))
+        return self._arguments((float(geometry.stride), float(geometry.stride)), (row, col))
 
-    def _arguments(self, stride: float, first_px: tuple[float, float]) -> dict[str, Any]:
+    def of_cells(self, cell_px: tuple[float, float]) -> dict[str, Any]:
+        """Return the keyword arguments of a layer whose cells are `cell_px` level-0 pixels high and wide."""
+        return self._arguments(cell_px, ((cell_px[0] - 1) / 2, (cell_px[1] - 1) / 2))
+
+    def _arguments(self, stride: tuple[float, float], first_px: tuple[float, float]) -> dict[str, Any]:
         """Return scale, translate and the rest, for cells `stride` pixels apart, the first centred on `first_px`."""
         moved = self._linear() @ np.array(first_px)
         arguments: dict[str, Any] = {
-            "scale": tuple(stride * scale for scale in self.scale),
+            "scale": tuple(step * scale for step, scale in zip(stride, self.scale, strict=True)),
             "translate": tuple(float(start + by) for start, by in zip(self.translate, moved, strict=True)),
             "units": self.units,
         }
@@ -282,7 +287,7 @@ def concept_layer(
 
 
 def grid_layers(grid: TokenGrid, path: Path, placement: Placement | None = None) -> list[LayerTuple]:
-    """Return a token grid as two layers: share of tissue in each tile (hidden), and what has been embedded.
+    """Return a token grid as layers, all hidden but the last: tissue mask and share, quality flags, what is embedded.
 
     Parameters
     ----------
@@ -319,8 +324,48 @@ def grid_layers(grid: TokenGrid, path: Path, placement: Placement | None = None)
         "metadata": {METADATA_KEY: noted},
         **placed,
     }
-    share = np.asarray(grid.coverage, dtype=np.float32)
-    return [(share, coverage, "image"), (np.asarray(grid.state, dtype=np.uint8), state, "labels")]
+    hidden: list[LayerTuple] = [(np.asarray(grid.coverage, dtype=np.float32), coverage, "image")]
+    if (tissue := grid.tissue_mask()) is not None:
+        hidden.insert(0, _tissue_layer(tissue, name, noted, placement))
+    if grid.quality.measures:
+        hidden.append(_quality_layer(grid, name, noted, placed))
+    return [*hidden, (np.asarray(grid.state, dtype=np.uint8), state, "labels")]
+
+
+def _tissue_layer(tissue: TissueMask, name: str, noted: dict[str, Any], placement: Placement) -> LayerTuple:
+    """Return the tissue mask as labels at its own resolution, hidden."""
+    arguments = {
+        "name": f"{name} · tissue",
+        "colormap": _label_colors(np.array([(0, 0, 0, 0), (0, 0.62, 0.45, 1)])),
+        "opacity": 0.35,
+        "visible": False,
+        "features": {"index": [0, 1], "tissue": ["glass", "tissue"]},
+        "metadata": {METADATA_KEY: {**noted, "kind": "tissue"}},
+        **placement.of_cells(tissue.scale),
+    }
+    return tissue.mask.astype(np.uint8), arguments, "labels"
+
+
+def _quality_layer(grid: TokenGrid, name: str, noted: dict[str, Any], placed: dict[str, Any]) -> LayerTuple:
+    """Return the quality flags as labels, hidden; a label is the sum of the bits of its flags."""
+    from napari_prospector.tokens.quality import COLOURS
+
+    measures = grid.quality.measures
+    bits = np.arange(1 << len(measures))
+    names = ["none", *(" + ".join(m for i, m in enumerate(measures) if bit >> i & 1) for bit in bits[1:].tolist())]
+    colors = np.zeros((len(bits), 4))
+    for i in reversed(range(len(measures))):  # where a tile has several flags, the first gives the colour
+        colors[bits >> i & 1 == 1] = (*COLOURS[i], 1)
+    arguments = {
+        "name": f"{name} · quality",
+        "colormap": _label_colors(colors),
+        "opacity": 0.6,
+        "visible": False,
+        "features": {"index": bits.tolist(), "quality": names},
+        "metadata": {METADATA_KEY: {**noted, "kind": "quality", "thresholds": grid.quality.thresholds}},
+        **placed,
+    }
+    return grid.flags(), arguments, "labels"
 
 
 def map_colors(n_colors: int = 257) -> NDArray[np.float64]:

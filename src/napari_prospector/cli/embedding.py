@@ -25,6 +25,7 @@ __all__ = [
     "encoder_words",
     "is_finished",
     "parse_model_args",
+    "words_of_card",
 ]
 
 
@@ -92,10 +93,20 @@ def encoder_words(head: ProspectorHead, weights: str | None, device: str | None)
     InvalidInputError
         If the head was fitted on features that another tool has extracted.
     """
-    card = head.card_.get("encoder") or {"name": "stain-texture"}
+    return words_of_card(head.card_.get("encoder") or {"name": "stain-texture"}, weights, device)
+
+
+def words_of_card(card: Mapping[str, Any], weights: str | None, device: str | None) -> dict[str, Any]:
+    """Return the options of `encoder_options` that load the encoder of a card, as heads and token grids keep it.
+
+    Raises
+    ------
+    InvalidInputError
+        If it stands for features that another tool has extracted.
+    """
     if card.get("loader") == "foreign":
         raise InvalidInputError(
-            f"This head was fitted on imported features of {card['name']!r}, which napari-prospector did not extract "
+            f"This was made from imported features of {card['name']!r}, which napari-prospector did not extract "
             "itself. Extract those of new slides with the same tool, and take them in with prospect import."
         )
     timm = card.get("loader") == "timm"

@@ -6,12 +6,15 @@ import csv
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from napari_prospector.cli.console import examples, json_option, told
 from napari_prospector.errors import FileFormatError, MissingFileError, StorageError
+
+if TYPE_CHECKING:
+    from napari_prospector.tokens.store import TokenGrid
 
 __all__ = ["describe_file", "info"]
 
@@ -131,9 +134,21 @@ def _folder(file: Path) -> Description:
             f"encoder: {grid.card['name']}, tiles of {geometry.tile_px} px at {geometry.tile_mpp:.4g} µm/px",
             f"stain: {_stain(attributes)}",
             "tokens: " + ", ".join(f"{number:,} {state}" for state, number in counts.items()),
+            _quality(grid),
             "complete" if grid.is_complete else "not complete: embed the slide again and it goes on",
         ]
-        return {"kind": "token grid", "counts": counts, "is_complete": grid.is_complete, **attributes}, lines
+        shares = grid.quality.shares(grid.mask) if grid.quality.measures else None
+        found = {"counts": counts, "is_complete": grid.is_complete, "flag_shares": shares}
+        return {"kind": "token grid", **found, **attributes}, lines
+
+
+def _quality(grid: TokenGrid) -> str:
+    """Say which share of the tiles is flagged."""
+    from napari_prospector.cli.quality import shares_text
+
+    if not grid.quality.measures:
+        return "quality: not measured"
+    return shares_text(grid.quality.shares(grid.mask), grid.quality.thresholds)
 
 
 def _stain(attributes: Mapping[str, Any]) -> str:

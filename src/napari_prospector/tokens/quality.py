@@ -13,13 +13,26 @@ from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError, UnknownNameError
 
-__all__ = ["MEASURES", "THRESHOLDS", "Rules", "as_mapping", "flag_bits", "flagged", "parse_rules", "resolved"]
+__all__ = [
+    "COLOURS",
+    "MEASURES",
+    "THRESHOLDS",
+    "Rules",
+    "as_mapping",
+    "flag_bits",
+    "flagged",
+    "parse_rules",
+    "resolved",
+]
 
 MEASURES = ("pen", "blur", "fold", "bubble")
 """What is measured; measure i is bit ``1 << i`` of a flag."""
 
 THRESHOLDS: Mapping[str, float] = {"pen": 0.05, "blur": 0.75, "fold": 0.15, "bubble": 0.15}
 """Measures above are flagged; chosen on planted artefacts (docs/quality.md)."""
+
+COLOURS = ((0.0, 0.45, 0.7), (0.9, 0.6, 0.0), (0.8, 0.47, 0.65), (0.34, 0.71, 0.91))
+"""Red, green and blue of each flag in pictures and layers: of Okabe and Ito, told apart with any colour vision."""
 
 Rules = Iterable[str] | Mapping[str, float | None]
 """Flags to leave out: names, or names with thresholds of their own (None: the store's)."""
