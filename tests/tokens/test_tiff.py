@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_prospector.errors import FileFormatError, InvalidInputError, StorageError
-from napari_prospector.tokens import segments, tiff
+from napari_prospector.tokens import segments, tiff, tiff_pages
 from napari_prospector.tokens.slides import open_slide
 
 ROWS, COLS = 211, 307
@@ -240,7 +240,7 @@ def test_pixels_that_are_not_a_slides_are_refused(
 
 def test_a_strip_that_would_not_fit_in_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tifffile.imwrite(tmp_path / "s.tif", picture(), photometric="rgb", rowsperstrip=ROWS, compression="zlib")
-    monkeypatch.setattr(tiff, "_MOST_SEGMENT_BYTES", ROWS * COLS * 3 - 1)
+    monkeypatch.setattr(tiff_pages, "_MOST_SEGMENT_BYTES", ROWS * COLS * 3 - 1)
     with pytest.raises(FileFormatError, match=f"{ROWS} x {COLS} px. Convert it to a tiled, pyramidal TIFF"):
         open_slide(tmp_path / "s.tif")
 

@@ -10,9 +10,9 @@ import struct
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ __all__ = [
     "Rows",
     "SegmentCache",
     "Segments",
-    "overlap",
 ]
 
 UInt8Array = NDArray[np.uint8]
@@ -103,22 +102,28 @@ class Colours:
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """A level in tiles or compressed strips, `chunk` pixels each, row by row; planes apart follow each other."""
+    """A level in tiles or compressed strips, `chunk` pixels each, row by row; planes apart follow each other.
+
+    `shape` is what the level shows. `stored` is what its tiles were laid out for; some makers pad it. `decode` takes
+    the bytes of a segment and its place in the tables. What `is_quick` to decode is kept only where a read took a
+    part of it.
+    """
 
     shape: tuple[int, int]
+    stored: tuple[int, int]
     chunk: tuple[int, int]
     n_planes: int
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    decode: Callable[..., Any]
-    tables: dict[str, bytes | None]
-    ending: bytes
+    decode: Callable[[bytes, int], NDArray[Any]]
+    endings: tuple[bytes, ...]
     colours: Colours
+    is_quick: bool = False
 
-    @property
+    @cached_property
     def grid(self) -> tuple[int, int]:
         """Number of segments along each axis."""
-        return -(-self.shape[0] // self.chunk[0]), -(-self.shape[1] // self.chunk[1])
+        return -(-self.stored[0] // self.chunk[0]), -(-self.stored[1] // self.chunk[1])
 
     def check_ends(self, file_size: int, where: str) -> None:
         """Raise `FileFormatError` if a segment is missing from the tables or ends behind the end of the file."""
@@ -143,12 +148,46 @@ class Segments:
         row, col = divmod(index % (self.grid[0] * self.grid[1]), self.grid[1])
         return f"tile (row {row}, col {col})"
 
-    def segments_of(self, row0: int, col0: int, row1: int, col1: int) -> Iterator[tuple[int, tuple[int, int]]]:
-        """Yield the index and the upper left pixel of each segment that a box touches."""
+    def read(
+        self, file: PositionedFile, box: tuple[int, int, int, int], cache: SegmentCache, number: int, where: str
+    ) -> UInt8Array:
+        """Return a box (row0, col0, row1, col1) that lies inside of the level as RGB, free to be changed.
+
+        `number` tells the levels of a file apart in its cache.
+        """
+        row0, col0, row1, col1 = box
         height, width = self.chunk
+        if (row1 - row0, col1 - col0) == self.chunk and row0 % height == col0 % width == 0 and self.is_quick:
+            index = row0 // height * self.grid[1] + col0 // width
+            if cache.get((number, index)) is None:
+                alone = self.decode_segment(file, index, where)
+                return np.full((height, width, 3), WHITE, np.uint8) if alone is None else alone
+        region = np.empty((row1 - row0, col1 - col0, 3), np.uint8)
         for row in range(row0 // height, (row1 - 1) // height + 1):
+            top = row * height
+            first_row, stop_row = max(top, row0), min(top + height, row1)
             for col in range(col0 // width, (col1 - 1) // width + 1):
-                yield row * self.grid[1] + col, (row * height, col * width)
+                left = col * width
+                first_col, stop_col = max(left, col0), min(left + width, col1)
+                index = row * self.grid[1] + col
+                segment = cache.get((number, index))
+                if segment is None:
+                    segment = self.decode_segment(file, index, where)
+                    part = first_row, first_col, stop_row, stop_col
+                    if segment is not None and not (self.is_quick and self._is_all_of(top, left, part)):
+                        segment.flags.writeable = False
+                        cache.put((number, index), segment)
+                region[first_row - row0 : stop_row - row0, first_col - col0 : stop_col - col0] = (
+                    WHITE
+                    if segment is None
+                    else segment[first_row - top : stop_row - top, first_col - left : stop_col - left]
+                )
+        return region
+
+    def _is_all_of(self, top: int, left: int, part: tuple[int, int, int, int]) -> bool:
+        """Whether a part (row0, col0, row1, col1) holds all that a segment adds to the level."""
+        stop_row, stop_col = min(top + self.chunk[0], self.shape[0]), min(left + self.chunk[1], self.shape[1])
+        return part == (top, left, stop_row, stop_col)
 
     def decode_segment(self, file: PositionedFile, index: int, where: str) -> UInt8Array | None:
         """Return one segment as RGB, `chunk` large; None if the file leaves it out."""
@@ -159,26 +198,26 @@ class Segments:
             offset, size = int(self.offsets[place]), int(self.sizes[place])
             if size == 0 or offset == 0:
                 return None
-            planes.append(self._decode(file.read(offset, size), place, f"{where}, {self.name_of(index)}"))
+            planes.append(self._decode(file.read(offset, size), place, where))
         rgb = self.colours.rgb(planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2))
         if rgb.shape[:2] != self.chunk:
             # the last strip, and JPEG tiles that were cut at the slide's edge
             rows, cols = rgb.shape[:2]
             rgb = np.pad(rgb, ((0, self.chunk[0] - rows), (0, self.chunk[1] - cols), (0, 0)), constant_values=WHITE)
-        rgb.flags.writeable = False
-        return rgb
+        return np.ascontiguousarray(rgb)
 
     def _decode(self, encoded: bytes, place: int, where: str) -> NDArray[Any]:
         """Return one plane of a segment, (rows, cols, samples)."""
         # libjpeg fills what is missing with grey and says nothing
-        if not encoded.endswith(self.ending) and not encoded.rstrip(b"\0").endswith(self.ending):
-            raise FileFormatError(f"{where} is cut short: its JPEG has no end. The file is damaged; copy it again.")
+        if not encoded.endswith(self.endings) and not encoded.rstrip(b"\0").endswith(self.endings):
+            raise FileFormatError(
+                f"{where}, {self.name_of(place)} is cut short: its JPEG has no end. The file is damaged; copy it again."
+            )
         try:
-            decoded, _, _ = self.decode(encoded, place, **self.tables)
-            return np.asarray(decoded[0])
+            return self.decode(encoded, place)
         except DAMAGE as error:
             raise FileFormatError(
-                f"{where} cannot be decoded: {error}. The file is damaged there; copy it again."
+                f"{where}, {self.name_of(place)} cannot be decoded: {error}. The file is damaged there; copy it again."
             ) from error
 
 
@@ -219,8 +258,11 @@ class Rows:
                     " It is truncated; copy it again."
                 )
 
-    def read(self, file: PositionedFile, row0: int, col0: int, row1: int, col1: int) -> UInt8Array:
-        """Return a box that lies inside of the level as RGB."""
+    def read(
+        self, file: PositionedFile, box: tuple[int, int, int, int], cache: SegmentCache, number: int, where: str
+    ) -> UInt8Array:
+        """Return a box (row0, col0, row1, col1) that lies inside of the level as RGB; see `Segments.read`."""
+        row0, col0, row1, col1 = box
         pixel_bytes = self.n_samples * self.dtype.itemsize
         width = col1 - col0
         is_whole = width == self.shape[1]
@@ -308,18 +350,6 @@ class SegmentCache:
         with self._lock:
             self._segments.clear()
             self._bytes = 0
-
-
-def overlap(
-    corner: tuple[int, int], chunk: tuple[int, int], box: tuple[int, int, int, int]
-) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return where a segment lies in a box, and which part of the segment that is."""
-    place, part = [], []
-    for start, extent, low, high in zip(corner, chunk, box[:2], box[2:], strict=True):
-        first, stop = max(start, low), min(start + extent, high)
-        place.append(slice(first - low, stop - low))
-        part.append(slice(first - start, stop - start))
-    return (place[0], place[1]), (part[0], part[1])
 
 
 @cache

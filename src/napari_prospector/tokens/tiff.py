@@ -19,21 +19,16 @@ from napari_prospector.errors import FileFormatError, UnreadFormatError
 from napari_prospector.tokens.scanners import aperio_scanner, ome_scanner, tiff_scanner
 from napari_prospector.tokens.segments import (
     DAMAGE,
-    WHITE,
-    Colours,
     PositionedFile,
-    Rows,
     SegmentCache,
-    Segments,
-    overlap,
 )
 from napari_prospector.tokens.slides import Level, PixelSize, Slide, stated_pixel_size
+from napari_prospector.tokens.tiff_pages import page_resolution, page_source
 
 __all__ = ["TiffSlide"]
 
 _TILE_CACHE_BYTES = 64 * 2**20
 _STRIP_CACHE_BYTES = 256 * 2**20  # a compressed strip is as wide as the slide: keep a band of them
-_MOST_SEGMENT_BYTES = 512 * 2**20
 
 _FORMATS = {
     "svs": "Aperio SVS",
@@ -43,13 +38,6 @@ _FORMATS = {
     "generic": "TIFF",
     "imagej": "ImageJ TIFF",
 }
-# Values of TIFF tags.
-_UNCOMPRESSED, _JPEG, _APERIO_YCBCR_J2K, _APERIO_RGB_J2K = 1, 7, 33003, 33005
-_DECODED_AS_JPEG = (6, 7, 33007, 34892)
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR = 0, 1, 2, 6
-_ALPHAS = {1: "premultiplied", 2: "straight"}
-_SEPARATE_PLANES = 2
-_RESOLUTION_UNITS_UM = {2: 25400.0, 3: 10000.0}  # inch, centimetre
 _NAMED_UNITS_UM = {
     **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m"), 1.0),  # two Unicode letters, one look
     **{"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6},
@@ -67,7 +55,7 @@ class TiffSlide(Slide):
                 kind, pages = _pyramid(tiff, path.name)
                 stated = _pixel_size(tiff, kind, pages[0].keyframe)
                 scanner = _scanner(tiff, kind, pages[0].keyframe)
-                self._sources = [_source(page, path.name) for page in pages]
+                self._sources = [page_source(page, path.name) for page in pages]
         except FileFormatError:
             raise
         except DAMAGE as error:
@@ -88,19 +76,8 @@ class TiffSlide(Slide):
         self._cache = SegmentCache(_TILE_CACHE_BYTES if first_chunk[1] < shape[1] else _STRIP_CACHE_BYTES)
 
     def _pixels(self, level: int, row0: int, col0: int, row1: int, col1: int) -> NDArray[np.uint8]:
-        source = self._sources[level]
-        if isinstance(source, Rows):
-            return source.read(self._file, row0, col0, row1, col1)
-        region = np.empty((row1 - row0, col1 - col0, 3), np.uint8)
-        for index, corner in source.segments_of(row0, col0, row1, col1):
-            segment = self._cache.get((level, index))
-            if segment is None:
-                segment = source.decode_segment(self._file, index, f"{self.name}: level {level}")
-                if segment is not None:
-                    self._cache.put((level, index), segment)
-            place, part = overlap(corner, source.chunk, (row0, col0, row1, col1))
-            region[place] = WHITE if segment is None else segment[part]
-        return region
+        where = f"{self.name}: level {level}"
+        return self._sources[level].read(self._file, (row0, col0, row1, col1), self._cache, level, where)
 
     def close(self) -> None:
         """Close the file and empty the cache; later reads raise `InvalidInputError`."""
@@ -145,73 +122,6 @@ def _is_smaller(page: Any, above: Any, first: Any) -> bool:
     return bool(abs(page.imagewidth - wanted) <= 2 + 0.01 * wanted)
 
 
-def _source(page: Any, name: str) -> Segments | Rows:
-    """Take from a page what reading its pixels needs, so that tifffile's file can be closed."""
-    key = page.keyframe
-    shape = (int(key.imagelength), int(key.imagewidth))
-    if min(shape) < 1:
-        raise FileFormatError(f"{name} must hold pixels; a level has the shape {shape}. Copy it again.")
-    colours = _colours(key, name)
-    offsets = np.array(page.dataoffsets, np.int64)
-    is_separate = key.planarconfig == _SEPARATE_PLANES and key.samplesperpixel > 1
-    is_plain = key.compression == _UNCOMPRESSED and key.predictor == 1 and key.fillorder == 1
-    if is_plain and not key.is_tiled and not is_separate:
-        dtype = np.dtype(key.dtype).newbyteorder(key.parent.byteorder)
-        return Rows(shape, min(int(key.rowsperstrip), shape[0]), key.samplesperpixel, dtype, offsets, colours)
-    chunk = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, shape[0]), shape[1])
-    n_bytes = chunk[0] * chunk[1] * key.samplesperpixel * np.dtype(key.dtype).itemsize
-    if not 0 < n_bytes <= _MOST_SEGMENT_BYTES:
-        raise FileFormatError(
-            f"{name} must be stored in pieces of at most {_MOST_SEGMENT_BYTES >> 20} MB; one of its tiles or strips"
-            f" has {chunk[0]} x {chunk[1]} px. Convert it to a tiled, pyramidal TIFF."
-        )
-    try:
-        key.decode(None, 0)
-    except ValueError as error:
-        raise UnreadFormatError(
-            f"{name} is stored in a way that is not read: {error}. Convert it to JPEG tiles."
-        ) from error
-    # both move the position of tifffile's file when first touched, so before it is closed
-    tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader} if _is_jpeg(key) else {}
-    return Segments(
-        shape=shape,
-        chunk=(int(chunk[0]), int(chunk[1])),
-        n_planes=key.samplesperpixel if is_separate else 1,
-        offsets=offsets,
-        sizes=np.array(page.databytecounts, np.int64),
-        decode=key.decode,
-        tables=tables,
-        ending=b"\xff\xd9" if key.compression == _JPEG else b"",
-        colours=colours,
-    )
-
-
-def _is_jpeg(key: Any) -> bool:
-    """Whether tifffile's decoder wants the tables of a JPEG."""
-    return key.compression in _DECODED_AS_JPEG
-
-
-def _colours(key: Any, name: str) -> Colours:
-    """Read how a page stores its colours, or refuse."""
-    photometric, n_extra = int(key.photometric), len(key.extrasamples)
-    n_colours = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _YCBCR: 3}.get(photometric)
-    is_wide = key.bitspersample == 16 and photometric == _RGB
-    is_read = n_colours is not None and key.samplesperpixel - n_extra == n_colours and n_extra <= 1
-    if not is_read or np.dtype(key.dtype).kind != "u" or not (key.bitspersample == 8 or is_wide):
-        raise UnreadFormatError(
-            f"{name} must hold 8-bit grey or RGB pixels, or 16-bit RGB; got {key.samplesperpixel} samples of"
-            f" {key.bitspersample} bits ({np.dtype(key.dtype)}), {key.photometric!r}. Export it as 8-bit RGB."
-        )
-    # the decoder turns the luma and chroma of a JPEG into RGB, but not those of Aperio's JPEG 2000
-    is_ycbcr = photometric == _YCBCR and not _is_jpeg(key) and key.compression != _APERIO_RGB_J2K
-    return Colours(
-        n_colours=n_colours or 3,
-        is_inverted=photometric == _WHITE_IS_ZERO,
-        is_ycbcr=is_ycbcr or key.compression == _APERIO_YCBCR_J2K,
-        alpha=_ALPHAS.get(int(key.extrasamples[0]), "") if n_extra else "",
-    )
-
-
 def _pixel_size(tiff: Any, kind: str, page: Any) -> PixelSize:
     """Return the pixel size that a file states: the scanner's own statement first, then TIFF's resolution."""
     if kind == "svs" and (found := re.search(r"\bMPP\s*=\s*(\d+(?:[.,]\d*)?(?:[eE][-+]?\d+)?)", page.description)):
@@ -221,16 +131,10 @@ def _pixel_size(tiff: Any, kind: str, page: Any) -> PixelSize:
         sizes = _ome_pixel_size(tiff.ome_metadata or "")
         if sizes != (None, None):
             return stated_pixel_size(*sizes)
-    unit_um = _RESOLUTION_UNITS_UM.get(int(page.tags.valueof(296, 1)))
     if kind == "imagej":
         unit_um = _NAMED_UNITS_UM.get(str((tiff.imagej_metadata or {}).get("unit")))
-    if unit_um is None:
-        return stated_pixel_size(None, None)
-    widths: list[float | None] = []
-    for tag in (283, 282):
-        dots, per = page.tags.valueof(tag, (0, 1))
-        widths.append(unit_um * per / dots if dots > 0 and per > 0 else None)
-    return stated_pixel_size(widths[0], widths[1])
+        return stated_pixel_size(None, None) if unit_um is None else page_resolution(page, unit_um)
+    return page_resolution(page)
 
 
 def _scanner(tiff: Any, kind: str, page: Any) -> str | None:
