@@ -24,7 +24,7 @@ _LATER: dict[str, Any] = {
     **{"hub": None, "weight_files": None, "layout": None, "pooling": None, "n_prefix": None, "unverified": []},
 }
 # Entries about the weights. Of a weight file the hash says more than the revision.
-_SAID_ONLY = ("licence", "gated", "citation", "hub", "weight_files", "unverified", "layout", "patch_px", "n_prefix")
+_SAID_ONLY = ("licence", "gated", "citation", "hub", "weight_files", "unverified", "layout", "n_prefix")
 
 
 @dataclass(frozen=True)
