@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_prospector.errors import FileFormatError, InvalidInputError, MissingFileError
-from napari_prospector.tokens.encoders.cards import EncoderCard, list_encoders, load_encoder
+from napari_prospector.tokens.encoders.cards import EncoderCard, load_encoder
 
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
@@ -76,6 +76,16 @@ def test_the_card_says_what_was_loaded(folder: Path) -> None:
 
 def test_weights_of_another_head_inherit_no_licence(folder: Path) -> None:
     assert load(VIT, folder / "test_vit.safetensors").card.licence is None
+
+
+def test_saying_what_the_card_says_makes_weights_no_others(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "test_resnet.safetensors"
+    save_file(timm.create_model(CONVNET).state_dict(), path)
+    same, other = {"mean": HALF, "std": HALF}, {"mean": (0.4, 0.5, 0.5)}
+    assert load(CONVNET, path, model_args=None, **same).card.licence == "apache-2.0"
+    assert load(CONVNET, path, model_args=None, **other).card.licence is None
 
 
 def test_more_tiles_than_a_batch_are_taken_in_turns(folder: Path, tiles: NDArray[np.uint8]) -> None:
@@ -209,6 +219,13 @@ def test_arguments_that_would_load_by_themselves_are_refused(argument: str, fold
         load(VIT, folder / "test_vit.safetensors", model_args={argument: True})
 
 
+def test_a_layer_that_no_name_stands_for_is_refused(folder: Path) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"mlp_layer in model_args must be one of \['ConvStem'.*got 'os.system'"
+    ):
+        load(VIT, folder / "test_vit.safetensors", model_args={"mlp_layer": "os.system"})
+
+
 def test_unknown_arguments_of_the_architecture_are_named(folder: Path) -> None:
     with pytest.raises(
         InvalidInputError, match=r"'test_vit' cannot be built with model_args=\{'flavour': 3\}.*flavour"
@@ -237,18 +254,6 @@ def test_on_cuda_the_embeddings_are_those_of_the_cpu_to_half_precision(folder: P
     path = folder / "test_vit.safetensors"
     on_cpu, on_cuda = load(VIT, path).encode(tiles), load(VIT, path, device="cuda").encode(tiles)
     np.testing.assert_allclose(on_cuda, on_cpu, atol=2e-2)
-
-
-@pytest.mark.parametrize(
-    "card", [card for card in list_encoders() if card.loader == "timm"], ids=lambda card: card.name
-)
-def test_every_built_in_card_agrees_with_the_registry_of_timm(card: EncoderCard) -> None:
-    name = card.source.removeprefix("timm:")
-    entry = timm.get_pretrained_cfg(name)
-    assert (card.mean, card.std, card.licence) == (entry.mean, entry.std, entry.license)
-    with torch.device("meta"):
-        model = timm.create_model(name, num_classes=0)
-    assert model.num_features == card.n_dims
 
 
 def test_dinov2_takes_224_px_although_it_was_made_for_518(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class EncoderCard:
         Tokens of a ViT before its patch tokens: the class token and the registers; 0 for other nets; None: not known
         before loading.
     unverified
-        Names of the entries that could not be read on the model's own pages; they are None.
+        Names of entries that could be read neither on the model's own pages nor in tools that load it; all are None.
     """
 
     name: str

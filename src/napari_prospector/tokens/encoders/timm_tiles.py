@@ -14,12 +14,16 @@ import torch
 
 from napari_prospector.errors import InvalidInputError, MissingFileError
 from napari_prospector.tokens.encoders.cards import EncoderCard, EncoderOptions
+from napari_prospector.tokens.encoders.convstem import ConvStem
 from napari_prospector.tokens.encoders.torch_encoder import TimmEncoder, checked_device
 from napari_prospector.tokens.encoders.weights import file_sha256, load_strictly
 
-__all__ = ["TimmEncoder", "card_of_model", "load_timm_encoder", "model_names"]
+__all__ = ["TimmEncoder", "build_model", "card_of_model", "load_timm_encoder", "model_names", "set_input_size"]
 
 _SOURCE_PREFIX = "timm:"
+# Parts of an architecture that timm takes as a class, by the names that a card can hold.
+_LAYERS: Mapping[str, type[torch.nn.Module]] = {"SwiGLUPacked": timm.layers.SwiGLUPacked, "ConvStem": ConvStem}
+_TAKES_A_CLASS = ("mlp_layer", "embed_layer")
 # Arguments of timm.create_model that would reach for the network or unpickle a file.
 _REFUSED_ARGS = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 
@@ -69,29 +73,66 @@ def load_timm_encoder(card: EncoderCard, options: EncoderOptions) -> TimmEncoder
         raise MissingFileError(f"The weight file {options.weights} of encoder {card.name!r} does not exist.")
     device = checked_device(options.device)
     model_args = {**card.model_args, **(options.model_args or {})}
-    model = _build(card, model_args)
+    model = build_model(card, model_args)
     load_strictly(model, options.weights, card.name, card.layout)
     tile_px = options.tile_px or card.tile_px
-    _set_input_size(model, tile_px, card.name)
+    set_input_size(model, tile_px, card.name)
     return TimmEncoder(model, _card_as_loaded(card, options, model_args, tile_px), device)
 
 
-def _build(card: EncoderCard, model_args: Mapping[str, Any]) -> torch.nn.Module:
-    """Build the architecture with random weights."""
+def build_model(card: EncoderCard, model_args: Mapping[str, Any]) -> torch.nn.Module:
+    """Build the architecture of a card with random weights.
+
+    Parameters
+    ----------
+    card
+        Of a timm model.
+    model_args
+        Arguments of the architecture, in place of those of the card; a layer that timm takes as a class is given by
+        name, such as ``{"mlp_layer": "SwiGLUPacked"}``.
+
+    Raises
+    ------
+    InvalidInputError
+        If timm knows no such argument, or one would load weights by itself.
+    """
     if refused := sorted(set(model_args) & set(_REFUSED_ARGS)):
         raise InvalidInputError(
             f"model_args must describe the architecture only; got {refused}. Pass weights=FILE instead."
         )
+    arguments = {name: _layer(name, value) if name in _TAKES_A_CLASS else value for name, value in model_args.items()}
     try:
-        return timm.create_model(card.source.removeprefix(_SOURCE_PREFIX), pretrained=False, **model_args)
+        return timm.create_model(card.source.removeprefix(_SOURCE_PREFIX), pretrained=False, **arguments)
     except (TypeError, ValueError) as problem:
         raise InvalidInputError(
             f"Encoder {card.name!r} cannot be built with model_args={dict(model_args)}: {problem}"
         ) from problem
 
 
-def _set_input_size(model: torch.nn.Module, tile_px: int, name: str) -> None:
-    """Make a model of fixed input size take tiles of `tile_px`, resampling its position embedding."""
+def _layer(argument: str, value: Any) -> type[torch.nn.Module]:
+    """Return the class that a name in `model_args` stands for."""
+    if value not in _LAYERS:
+        raise InvalidInputError(f"{argument} in model_args must be one of {sorted(_LAYERS)}; got {value!r}.")
+    return _LAYERS[value]
+
+
+def set_input_size(model: torch.nn.Module, tile_px: int, name: str) -> None:
+    """Make a model of fixed input size take tiles of `tile_px`, resampling its position embedding as timm does.
+
+    Parameters
+    ----------
+    model
+        As built by timm, with its weights loaded.
+    tile_px
+        Width of a tile in pixels.
+    name
+        Of the encoder, for the message.
+
+    Raises
+    ------
+    InvalidInputError
+        If the model cannot take such tiles.
+    """
     own_size = getattr(getattr(model, "patch_embed", None), "img_size", None)
     if own_size in (None, (tile_px, tile_px)):
         return
@@ -107,17 +148,18 @@ def _card_as_loaded(
     card: EncoderCard, options: EncoderOptions, model_args: Mapping[str, Any], tile_px: int
 ) -> EncoderCard:
     """Return the card of what was really loaded."""
-    # Another head or normalization means other weights than the published ones: claim nothing about those.
-    foreign = bool(options.model_args or options.mean or options.std)
+    # Another head or normalization means other weights than the published ones: claim nothing about those. A card that
+    # does not know its normalization has to be told.
+    told = [(options.mean, card.mean), (options.std, card.std)]
+    foreign = model_args != dict(card.model_args) or any(None not in both and both[0] != both[1] for both in told)
+    said: dict[str, Any] = {name: None for name in ("licence", "gated", "citation", "hub", "revision")}
     return dataclasses.replace(
         card,
         tile_px=tile_px,
         mpp=options.mpp or card.mpp,
         mean=options.mean or card.mean,
         std=options.std or card.std,
-        licence=None if foreign else card.licence,
-        gated=None if foreign else card.gated,
-        citation=None if foreign else card.citation,
         weights_sha256=file_sha256(options.weights),
         model_args=dict(model_args),
+        **({**said, "unverified": ()} if foreign else {}),
     )

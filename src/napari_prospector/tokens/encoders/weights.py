@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from napari_prospector.errors import FileFormatError
-from napari_prospector.tokens.encoders.layouts import to_timm_layout
+from napari_prospector.tokens.encoders.layouts import fit_input_size, to_timm_layout
 
 __all__ = ["file_sha256", "load_strictly"]
 
@@ -22,6 +22,7 @@ _WRAPPERS = ("state_dict", "model")
 def load_strictly(model: torch.nn.Module, path: Path, name: str, layout: str | None = None) -> None:
     """Load the weight file, whose tensors are named as `layout` says; all must be there, none more, in their shapes."""
     tensors = to_timm_layout(_read_tensors(path), model, layout, name)
+    fit_input_size(model, tensors)
     wanted = model.state_dict()
     problems = [
         *(f"{key} is missing" for key in wanted if key not in tensors),
