@@ -265,7 +265,7 @@ def _known_grid(job: ProspectJob, slide: Slide) -> TokenGrid | None:
 
 def _checked(job: ProspectJob, grid: TokenGrid) -> TokenGrid:
     """Refuse a token grid of another encoder or tile size than the head's."""
-    job.head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
+    job.head.check_encoder(grid.tokens_card)
     return grid
 
 

@@ -166,7 +166,7 @@ def evaluate_cohort(
     test = table.split("test")
     graphs = CohortGraphs.of_cohort(test, folder, without=head.card_.get("without", {}))
     for grid in graphs.grids:
-        head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
+        head.check_encoder(grid.tokens_card)
     truths = _truths(table.name, test, graphs, target)
     seen = _seen(head, test, graphs, allow_seen, quiet)
     datum = datum or head.card_.get("datum", "slide")

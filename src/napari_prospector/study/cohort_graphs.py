@@ -102,7 +102,7 @@ class CohortGraphs(Sequence[TokenGraph]):
     @property
     def tile_px(self) -> int:
         """Pixels along a tile as the encoder sees it."""
-        return self.grids[0].geometry.tile_px
+        return self.grids[0].tiles.tile_px
 
     @property
     def contents(self) -> tuple[str, ...]:
@@ -192,9 +192,9 @@ def _check_alike(first: TokenGrid, other: TokenGrid) -> None:
                 f"All data must be embedded by one encoder; {names} differ in {field}: {first.card.get(field)!r} and"
                 f" {other.card.get(field)!r}. Embed one of them again."
             )
-    if first.geometry.tile_px != other.geometry.tile_px:
+    if first.tiles.tile_px != other.tiles.tile_px:
         raise MismatchError(
-            f"All tiles must have one size; {names} have {first.geometry.tile_px} and {other.geometry.tile_px} px."
+            f"All tiles must have one size; {names} have {first.tiles.tile_px} and {other.tiles.tile_px} px."
             " Embed one of them again."
         )
     for what, ours, theirs in (

@@ -75,7 +75,7 @@ def write_slide_map(
     """
     out, looked_for = Path(folder), head.target_ if target is None else target
     with TokenGrid.open(store, without=head.card_.get("without", {})) as grid:
-        head.check_encoder({**grid.card, "mpp": grid.geometry.tile_mpp, "tile_px": grid.geometry.tile_px})
+        head.check_encoder(grid.tokens_card)
         graph, mask, geometry, slide_name = grid.graph(), grid.mask, grid.geometry, str(grid.attrs["slide_name"])
     map_name = head.best_map_ if map_name is None else map_name
     scores, concepts = head.prospect(graph, map_name, target), head.concepts(graph)

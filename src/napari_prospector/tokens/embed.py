@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens import gridfile
 from napari_prospector.tokens.blockwriter import BlockWriter
-from napari_prospector.tokens.encoders.cards import Encoder, EncoderCard
+from napari_prospector.tokens.encoders.cards import Encoder, EncoderCard, PatchEncoder
 from napari_prospector.tokens.encoders.memory import BatchSize, in_turns
-from napari_prospector.tokens.geometry import GridGeometry
+from napari_prospector.tokens.patches import TokenLayout
 from napari_prospector.tokens.slides import Slide
 from napari_prospector.tokens.staining import StainEstimate, check_normalization, remixed, stain_record
 from napari_prospector.tokens.store import BACKGROUND, DONE, FAILED, PENDING, Block, TokenGrid
 from napari_prospector.tokens.tilequality import QualityGauge
 from napari_prospector.tokens.tilereader import TileReader, Tiles
 from napari_prospector.tokens.tilestream import batches, in_lanes, tiles_ahead
-from napari_prospector.tokens.tissue import TissueMask, tile_coverage, tissue_mask
+from napari_prospector.tokens.tissue import TissueMask, tissue_mask
 
 __all__ = ["EmbedProgress", "TileFailure", "embed_slide", "embed_to_grid"]
 
@@ -36,11 +36,15 @@ _MASK_MPP, _MOST_MASK_CELLS = 8.0, 16_000_000
 
 @dataclass(frozen=True)
 class TileFailure:
-    """A tile that has no embedding: token (`row`, `col`), and the `reason` as a sentence."""
+    """A tile that has no embedding: token (`row`, `col`), and the `reason` as a sentence.
+
+    With patch tokens it is the first of `n_tokens` of one tile that have none.
+    """
 
     row: int
     col: int
     reason: str
+    n_tokens: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,16 +95,18 @@ def embed_slide(
     slide
         From `open_slide`, with a pixel size.
     encoder
-        From `load_encoder`; its card says how wide a tile is, in pixels and µm.
+        From `load_encoder`; its card says how wide a tile is, in pixels and µm. Or from `choose_tokens`, for patch
+        tokens and projected ones: a patch is then a token if its own share of tissue is at least `min_coverage`, and
+        a tile is read if any of its patches is.
     path
         The store, by convention ``*.tokens.zarr``.
     tissue
         Where tissue is. None: the default `tissue_mask` (coarser on slides of more than 10 cm²), or what the store
         remembers when it goes on.
     stride_px
-        Distance between tiles in the encoder's pixels. None: `tile_px`, side by side.
+        Distance between tiles in the encoder's pixels, with tile tokens. None: `tile_px`, side by side.
     min_coverage
-        Share of tissue, 0 to 1, from which a tile is embedded; 0: every tile, glass too.
+        Share of tissue, 0 to 1, from which a token is embedded; 0: every one, glass too.
     stain_normalize
         "macenko": tiles are unmixed with the slide's own two stains and mixed anew with those of one reference
         (`staining.REFERENCE`) before they are encoded. It costs as often as it helps: try both
@@ -108,8 +114,8 @@ def embed_slide(
     dtype
         "float16" or "float32".
     block
-        Tiles along each side of a block: what is stored at once, and lost at most when a run is killed. A store
-        that goes on keeps its own.
+        Tiles along each side of a block: what is stored at once, and lost at most when a run is killed; fewer where
+        their patch tokens would be more than 16 MiB. A store that goes on keeps its own.
     overwrite
         Start anew in place of a store that is there.
     retry_failed
@@ -125,7 +131,7 @@ def embed_slide(
     Raises
     ------
     PixelSizeError
-        The slide states no pixel size.
+        The slide states no pixel size, or one of which no whole number makes a patch.
     InvalidInputError
         There is no tissue, or too little to normalize its stain (nothing is left behind); an argument is impossible;
         or the encoder gives a whole batch of embeddings that are not finite. A single one that is not finite is
@@ -153,8 +159,8 @@ def embed_slide(
         raise InvalidInputError(f"min_coverage must be a share of tissue, 0 to 1; got {min_coverage!r}.")
     card = replace(encoder.card, stain_normalize=stain_normalize or encoder.card.stain_normalize)
     check_normalization(card.stain_normalize)
-    geometry = GridGeometry.cover(slide.shape, slide.require_mpp(), card.tile_px, card.mpp, stride_px)
-    job = _Job(slide, encoder, card, TileReader(slide, geometry), min_coverage, dtype)
+    layout = TokenLayout.of_card(slide.shape, slide.require_mpp(), card, stride_px)
+    job = _Job(slide, encoder, card, layout, TileReader(slide, layout.tiles), min_coverage, dtype)
     readers = n_readers or min(_MOST_READERS, max(1, (os.cpu_count() or 1) // 2))
     place = Path(path)
     goes_on = not overwrite and place.exists() and not _is_empty_folder(place)
@@ -188,12 +194,21 @@ def embed_to_grid(slide: Slide, encoder: Encoder, path: str | os.PathLike[str], 
 
 
 @dataclass(frozen=True)
+class _Lost:
+    """Which tokens of a batch have no embedding, `where` (n, k, k), and the reason by tile."""
+
+    where: NDArray[np.bool_]
+    reasons: dict[int, str]
+
+
+@dataclass(frozen=True)
 class _Job:
     """What a store must have been made from for this run to go on with it; `card` is the encoder's, as used here."""
 
     slide: Slide
     encoder: Encoder
     card: EncoderCard
+    layout: TokenLayout
     reader: TileReader
     min_coverage: float
     dtype: str
@@ -208,7 +223,7 @@ class _Job:
                 f" {coverage.max():.2f}). {tissue.note}"
                 " Lower min_coverage, or pass tissue=tissue_mask(slide, threshold=…) with a lower threshold."
             )
-        stain = stain_record(self.reader, mask)
+        stain = stain_record(self.reader, self.layout.tiles_with(mask))
         if self.card.stain_normalize and stain["problem"]:
             raise InvalidInputError(
                 f"The stain of {self.slide.name} cannot be normalized: {stain['problem']}"
@@ -216,13 +231,14 @@ class _Job:
             )
         return TokenGrid.create(
             path,
-            self.reader.geometry,
+            self.layout.tokens,
             self.card,
             self.slide.name,
             self.slide.fingerprint(),
             self.slide.shape,
             self.dtype,
-            block,
+            self.layout.block_side(self.card.n_dims or 1, np.dtype(self.dtype).itemsize, block),
+            tiles=self.layout.tiles,
             mask=mask,
             coverage=coverage,
             tissue=self._tissue_record(tissue),
@@ -244,9 +260,9 @@ class _Job:
             grid.check_belongs(
                 slide_fingerprint=self.slide.fingerprint(),
                 level0_shape=list(self.slide.shape),
-                geometry=self.reader.geometry.to_json(),
-                # what is only said about the weights may have been corrected since the store was made
-                encoder=grid.card | self.card.identity(),
+                geometry=self.layout.tokens.to_json(),
+                tiles=None if self.layout.tiles == self.layout.tokens else self.layout.tiles.to_json(),
+                encoder=self._card_of(grid),
                 dtype=self.dtype,
                 reading=self.reader.record,
                 tissue=grid.attrs["tissue"] | stored_tissue,
@@ -255,6 +271,16 @@ class _Job:
                 grid.check_mask(self._wanted(tissue)[1])
             stack.pop_all()
         return grid
+
+    def _card_of(self, grid: TokenGrid) -> dict[str, Any]:
+        """Return the card that a store must hold: its own, but for what decides of embeddings.
+
+        What is only said about the weights may have been corrected since the store was made.
+        """
+        with gridfile.damage(grid.path, "the encoder in zarr.json"):
+            decisive = EncoderCard.from_json(grid.card).identity()
+        said = {name: value for name, value in grid.card.items() if name not in decisive}
+        return said | self.card.identity()
 
     def tiles_of(self, grid: TokenGrid) -> Callable[[NDArray[np.int64]], Tiles]:
         """Return what reads tokens (n, 2), measures their quality as scanned, and normalizes their stain.
@@ -280,8 +306,8 @@ class _Job:
         return read
 
     def _wanted(self, tissue: TissueMask) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return the share of tissue of each tile, and which tiles have enough."""
-        coverage = tile_coverage(tissue, self.reader.geometry)
+        """Return the share of tissue of each token, and which tokens have enough."""
+        coverage = self.layout.coverage(tissue)
         return coverage, np.asarray(coverage >= self.min_coverage)
 
     def _tissue_record(self, tissue: TissueMask) -> dict[str, Any]:
@@ -309,8 +335,8 @@ def _fill(grid: TokenGrid, job: _Job, retry_failed: bool, n_readers: int) -> Ite
     done, failed = int(((state == DONE) | (state == FAILED)).sum()), int((state == FAILED).sum())
     yield EmbedProgress(done, total, failed)
     reasons: list[TileFailure] = []
-    for n_tiles, failures in _steps(grid, job, unfinished, state, n_readers):
-        done, failed = done + n_tiles, failed + len(failures)
+    for n_tokens, failures in _steps(grid, job, unfinished, state, n_readers):
+        done, failed = done + n_tokens, failed + sum(failure.n_tokens for failure in failures)
         reasons += failures
         yield EmbedProgress(done, total, failed, tuple(failures))
     _check_any_done(job.slide, state, reasons)
@@ -320,32 +346,34 @@ def _steps(
     grid: TokenGrid, job: _Job, blocks: list[Block], state: NDArray[np.uint8], n_readers: int
 ) -> Iterator[tuple[int, list[TileFailure]]]:
     """Compute and store blocks, and keep `state` (rows, cols) up to date; yield size and failures of each batch."""
+    layout, by_index = job.layout, {block.index: block for block in blocks}
+    wanted = np.where(layout.tiles_with(state != BACKGROUND), PENDING, BACKGROUND).astype(np.uint8)
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(BlockWriter(grid))
-        tiles = stack.enter_context(tiles_ahead(job.reader, job.tiles_of(grid), blocks, state, n_readers))
+        tile_blocks = [layout.tile_block(block) for block in blocks]
+        tiles = stack.enter_context(tiles_ahead(job.reader, job.tiles_of(grid), tile_blocks, wanted, n_readers))
         encoded = stack.enter_context(contextlib.closing(_encoded(job.encoder, tiles, grid.embeddings.dtype)))
-        for block, results in groupby(encoded, key=lambda item: item[0]):
+        for index, results in groupby(encoded, key=lambda item: item[0].index):
+            block = by_index[index]
             within = state[block.tokens]
             embeddings = np.full((*within.shape, grid.n_dims), np.nan, np.float32)
             quality = np.full((*within.shape, len(grid.quality.measures)), np.nan, np.float32)
-            for _, batch, (vectors, failures) in results:
-                rows, cols = (batch.tokens - (block.rows.start, block.cols.start)).T
-                embeddings[rows, cols] = vectors
+            for _, batch, (vectors, lost) in results:
+                cells = layout.cells(block, batch.tokens, within != BACKGROUND)
+                cells.fill(embeddings, vectors)
                 if batch.quality is not None:
-                    quality[rows, cols] = batch.quality
-                within[rows, cols] = DONE
-                for failure in failures:
-                    state[failure.row, failure.col] = FAILED
+                    cells.fill(quality, batch.quality[:, None, None])
+                cells.fill(within, np.where(lost.where, FAILED, DONE))
                 if not (within == PENDING).any():
                     writer.write(block, embeddings, within.copy(), quality)
                     if block is blocks[-1]:
                         writer.flush()  # whoever sees the last step may count on the store
-                yield len(rows), failures
+                yield cells.n_tokens, [TileFailure(*place) for place in cells.first_of(lost.where, lost.reasons)]
 
 
 def _encoded(
     encoder: Encoder, tiles: Iterator[tuple[Block, Tiles]], dtype: np.dtype[Any]
-) -> Generator[tuple[Block, Tiles, tuple[NDArray[np.float32], list[TileFailure]]]]:
+) -> Generator[tuple[Block, Tiles, tuple[NDArray[np.float32], _Lost]]]:
     """Yield block, batch and what `_encode` makes of it, in order; a batch never crosses a block."""
     size = BatchSize(encoder.card.name, max(1, encoder.batch_size))
     most = size.tiles
@@ -355,7 +383,7 @@ def _encoded(
             for batch in batches((part for _, part in parts), most):
                 yield block, batch
 
-    def work(item: tuple[Block, Tiles]) -> tuple[NDArray[np.float32], list[TileFailure]]:
+    def work(item: tuple[Block, Tiles]) -> tuple[NDArray[np.float32], _Lost]:
         return _encode(encoder, item[1], size, dtype)
 
     for (block, batch), result in in_lanes(work, cut(), getattr(encoder, "lanes", 1)):
@@ -369,28 +397,28 @@ def _check_any_done(slide: Slide, state: NDArray[np.uint8], failures: list[TileF
         raise InvalidInputError(f"{slide.name}: every one of its {int((state == FAILED).sum())} tiles failed.{why}")
 
 
-def _encode(
-    encoder: Encoder, batch: Tiles, size: BatchSize, dtype: np.dtype[Any]
-) -> tuple[NDArray[np.float32], list[TileFailure]]:
-    """Return embeddings (n, n_dims) of a batch and which of its tiles have none."""
-    name, n_dims = encoder.card.name, encoder.card.n_dims
-    vectors = np.asarray(in_turns(encoder.encode, batch.pixels, size), dtype=np.float32)
-    if vectors.shape != (len(batch.tokens), n_dims):
+def _encode(encoder: Encoder, batch: Tiles, size: BatchSize, dtype: np.dtype[Any]) -> tuple[NDArray[np.float32], _Lost]:
+    """Return embeddings (n, k, k, n_dims) of a batch, k = 1 with tile tokens, and which of them are none."""
+    name, n_dims, n_tiles = encoder.card.name, encoder.card.n_dims, len(batch.tokens)
+    is_patches = isinstance(encoder, PatchEncoder) and encoder.card.tokens == "patch"
+    run = encoder.encode_patches if is_patches and isinstance(encoder, PatchEncoder) else encoder.encode
+    vectors = np.asarray(in_turns(run, batch.pixels, size), dtype=np.float32)
+    if vectors.ndim != (4 if is_patches else 2) or (len(vectors), vectors.shape[-1]) != (n_tiles, n_dims):
+        wanted = f"({n_tiles}, {'k, k, ' if is_patches else ''}{n_dims})"
         raise InvalidInputError(
-            f"Encoder {name!r} must give embeddings of shape {(len(batch.tokens), n_dims)}; got {vectors.shape}."
-            " Correct its card."
+            f"Encoder {name!r} must give embeddings of shape {wanted}; got {vectors.shape}. Correct its card."
         )
+    vectors = vectors if is_patches else vectors[:, None, None]
     with np.errstate(over="ignore"):
-        is_stored = np.isfinite(vectors.astype(dtype)).all(axis=1)
+        where = ~np.isfinite(vectors.astype(dtype)).all(axis=3)
     remedy = "Check its weights" if np.isnan(vectors).any() or dtype == np.float32 else "Pass dtype='float32'"
     problem = f"Encoder {name!r} must give embeddings that are finite in {dtype}"
-    if len(vectors) > 1 and not is_stored.any():
-        raise InvalidInputError(f"{problem}; all {len(vectors)} of a batch are not. {remedy}.")
-    failures = []
-    for i in sorted({*batch.reasons, *np.flatnonzero(~is_stored).tolist()}):
-        reason = batch.reasons.get(i, f"{problem}; this one is not. {remedy}.")
-        failures.append(TileFailure(int(batch.tokens[i, 0]), int(batch.tokens[i, 1]), reason))
-    return vectors, failures
+    if n_tiles > 1 and where.all():
+        raise InvalidInputError(f"{problem}; all {n_tiles} of a batch are not. {remedy}.")
+    where[list(batch.reasons)] = True
+    why = f"{problem}; this one is not. {remedy}."
+    lost_tiles = np.flatnonzero(where.any(axis=(1, 2))).tolist()
+    return vectors, _Lost(where, {tile: batch.reasons.get(tile, why) for tile in lost_tiles})
 
 
 def _mask_mpp(slide: Slide) -> float:

@@ -20,7 +20,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
 from napari_prospector import __version__
-from napari_prospector.errors import FileFormatError, InvalidInputError, StorageError
+from napari_prospector.errors import FileFormatError, InvalidInputError, MismatchError, StorageError
 from napari_prospector.tokens.durable import (
     PARTIAL,
     WriterLock,
@@ -47,6 +47,8 @@ __all__ = [
     "Contents",
     "Layout",
     "as_json",
+    "check_attributes",
+    "check_mask",
     "damage",
     "describe",
     "differences",
@@ -311,6 +313,30 @@ def sweep(path: Path) -> None:
     """Remove what a writer that was killed left in a store and beside it; the caller holds the lock."""
     _sweep_beside(path)
     sweep_partials(path)
+
+
+def check_attributes(name: str, attrs: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise `MismatchError` unless the attributes of the store of a name are as wanted."""
+    found = []
+    for entry, value in wanted.items():
+        found += differences(entry, attrs.get(entry), as_json(value))
+    if found:
+        raise MismatchError(
+            f"{name} was made from something else: {'; '.join(found)}."
+            " Write to another path, or pass overwrite=True (--overwrite) to start anew."
+        )
+
+
+def check_mask(name: str, state: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Raise `MismatchError` unless what is not background in the store of a name is a mask; (rows, cols) each."""
+    here = state != BACKGROUND
+    if not np.array_equal(here, mask):
+        there, differ = int(here.sum()), int((here != mask).sum())
+        raise MismatchError(
+            f"{name} was made from another tissue mask: {there:,} tokens there, {int(mask.sum()):,} here,"
+            f" {differ:,} differ. Leave tissue out to go on with the one of the store, write to another path, or"
+            " pass overwrite=True (--overwrite) to start anew."
+        )
 
 
 def differences(name: str, stored: Any, wanted: Any) -> list[str]:

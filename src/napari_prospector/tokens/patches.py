@@ -8,7 +8,9 @@ each is a whole number of level-0 pixels, so that no seam and no rounding is lef
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.store import Block
 from napari_prospector.tokens.tissue import TissueMask, tile_coverage
 
-__all__ = ["TokenLayout", "patches_along"]
+__all__ = ["Cells", "TokenLayout", "patches_along"]
 
 # A patch is a whole number of level-0 pixels: how far its pixels may be from the size that was asked for.
 _MOST_OFF = 0.05
@@ -100,9 +102,7 @@ class TokenLayout:
         rows, cols = (-(-(2 * extent - patch) // (2 * patch)) for extent in slide_shape)
         start = -(n_dropped // 2) * patch
         stride, tile = kept * patch, n_patches * patch
-        tiles = GridGeometry(
-            -(-rows // kept), -(-cols // kept), tile, stride, (start, start), slide_mpp, card.tile_px
-        )
+        tiles = GridGeometry(-(-rows // kept), -(-cols // kept), tile, stride, (start, start), slide_mpp, card.tile_px)
         return cls(tiles, GridGeometry(rows, cols, patch, patch, (0, 0), slide_mpp, patch_px), kept)
 
     def coverage(self, tissue: TissueMask) -> Floats:
@@ -146,9 +146,7 @@ class TokenLayout:
         rows, cols = (slice(part.start // self.kept, -(-part.stop // self.kept)) for part in block.tokens)
         return Block(block.index, rows, cols)
 
-    def cells(
-        self, block: Block, tiles: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    def cells(self, block: Block, tiles: NDArray[np.int64], wanted: NDArray[np.bool_]) -> Cells:
         """Return where the tokens of tiles lie within their block.
 
         Parameters
@@ -157,21 +155,56 @@ class TokenLayout:
             Of tokens.
         tiles
             (n, 2), (row, col) of tiles.
-
-        Returns
-        -------
-        rows, cols
-            (n, kept, kept) each, counted from the block's first token.
-        inside
-            (n, kept, kept): False where a tile reaches beyond the block.
+        wanted
+            (rows, cols) of the block: tokens that are to be stored.
         """
         steps = np.arange(self.kept)
         first = tiles * self.kept - (block.rows.start, block.cols.start)
         rows, cols = np.broadcast_arrays(
             first[:, 0, None, None] + steps[:, None], first[:, 1, None, None] + steps[None, :]
         )
-        inside = (rows < block.rows.stop - block.rows.start) & (cols < block.cols.stop - block.cols.start)
-        return rows, cols, inside
+        # the last tiles may reach beyond the grid
+        chosen = (rows < wanted.shape[0]) & (cols < wanted.shape[1])
+        chosen[chosen] = wanted[rows[chosen], cols[chosen]]
+        return Cells(rows, cols, chosen, (block.rows.start, block.cols.start))
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Where the tokens of n tiles lie within a block.
+
+    Parameters
+    ----------
+    rows, cols
+        (n, kept, kept) each, counted from the block's first token.
+    chosen
+        (n, kept, kept): which of them are stored.
+    first
+        (row, col) of the block's first token in the grid.
+    """
+
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    chosen: NDArray[np.bool_]
+    first: tuple[int, int]
+
+    @property
+    def n_tokens(self) -> int:
+        """How many are stored."""
+        return int(self.chosen.sum())
+
+    def fill(self, block: NDArray[Any], values: NDArray[Any]) -> None:
+        """Write values, (n, kept, kept, …) or what broadcasts to it, into an array of the block, (rows, cols, …)."""
+        whole = np.broadcast_to(values, (*self.chosen.shape, *values.shape[3:]))
+        block[self.rows[self.chosen], self.cols[self.chosen]] = whole[self.chosen]
+
+    def first_of(self, where: NDArray[np.bool_], reasons: Mapping[int, str]) -> Iterator[tuple[int, int, str, int]]:
+        """Yield row and col in the grid, reason, and number of the stored tokens `where` (n, kept, kept), by tile."""
+        for tile, reason in reasons.items():
+            inside = self.chosen[tile] & where[tile]
+            if inside.any():
+                row, col = self.rows[tile][inside][0] + self.first[0], self.cols[tile][inside][0] + self.first[1]
+                yield int(row), int(col), reason, int(inside.sum())
 
 
 def patches_along(card: EncoderCard) -> tuple[int, int]:

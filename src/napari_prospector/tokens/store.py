@@ -20,7 +20,7 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
 
-from napari_prospector.errors import InvalidInputError, MismatchError, MissingFileError
+from napari_prospector.errors import InvalidInputError, MissingFileError
 from napari_prospector.tokens import gridfile, gridquality
 from napari_prospector.tokens.durable import WriterLock
 from napari_prospector.tokens.geometry import GridGeometry
@@ -47,6 +47,8 @@ class TokenGrid:
         The folder of the zarr group.
     geometry
         Where the tokens lie in the slide.
+    tiles
+        What the encoder saw: the tiles whose patches the tokens are; `geometry` where tokens are tiles.
     card
         The encoder's card, as a dict of JSON types.
     attrs
@@ -59,6 +61,7 @@ class TokenGrid:
 
     path: Path
     geometry: GridGeometry
+    tiles: GridGeometry
     card: dict[str, Any]
     attrs: dict[str, Any]
     embeddings: zarr.Array[Any]
@@ -70,6 +73,8 @@ class TokenGrid:
         self.attrs = gridfile.read_attributes(path)
         with gridfile.damage(path, "its metadata"):
             self.geometry = GridGeometry.from_json(self.attrs["geometry"])
+            tiles = self.attrs.get("tiles")
+            self.tiles = self.geometry if tiles is None else GridGeometry.from_json(tiles)
             self.card = dict(self.attrs["encoder"])
             names = ("embeddings", "state", "coverage")
             self.embeddings, self._state, self._coverage = (
@@ -102,6 +107,7 @@ class TokenGrid:
         dtype: str = "float16",
         block: int = 16,
         *,
+        tiles: GridGeometry | None = None,
         mask: ArrayLike | None = None,
         coverage: ArrayLike | None = None,
         tissue: Mapping[str, Any] | None = None,
@@ -128,6 +134,8 @@ class TokenGrid:
             "float16" or "float32".
         block
             Tokens along each side of a block, the unit of writing.
+        tiles
+            What the encoder saw, where tokens are patches of tiles. Default: `geometry`.
         mask
             (rows, cols) bool, tokens to embed; the rest is background. Default: all.
         coverage
@@ -166,6 +174,7 @@ class TokenGrid:
         attrs = gridfile.describe(geometry, card, tissue, reading)
         attrs |= {"scanner": scanner, "stain": None if stain is None else gridfile.as_json(stain)}
         attrs |= {"dtype": dtype, "slide_name": slide_name, "slide_fingerprint": slide_fingerprint}
+        attrs["tiles"] = None if tiles in (None, geometry) else gridfile.as_json(tiles.to_json())
         attrs["level0_shape"] = [int(extent) for extent in level0_shape]
         attrs["quality"] = gridfile.as_json(quality)
         with contextlib.ExitStack() as stack:
@@ -241,6 +250,11 @@ class TokenGrid:
     def n_dims(self) -> int:
         """Length of an embedding."""
         return int(self.embeddings.shape[2])
+
+    @property
+    def tokens_card(self) -> dict[str, Any]:
+        """The encoder's card with size and scale of the tiles as they were read; for `ProspectorHead.check_encoder`."""
+        return {**self.card, "mpp": self.tiles.tile_mpp, "tile_px": self.tiles.tile_px}
 
     @property
     def state(self) -> NDArray[np.uint8]:
@@ -458,25 +472,11 @@ class TokenGrid:
         **wanted
             Entries of `attrs`, such as ``slide_fingerprint=…, geometry=…, encoder=…``, in JSON types.
         """
-        differences = []
-        for name, value in wanted.items():
-            differences += gridfile.differences(name, self.attrs.get(name), gridfile.as_json(value))
-        if differences:
-            raise MismatchError(
-                f"{self.path.name} was made from something else: {'; '.join(differences)}."
-                " Write to another path, or pass overwrite=True (--overwrite) to start anew."
-            )
+        gridfile.check_attributes(self.path.name, self.attrs, wanted)
 
     def check_mask(self, mask: NDArray[np.bool_]) -> None:
         """Raise `MismatchError` unless the tokens that are not background are those of a mask (rows, cols)."""
-        here = self.state != BACKGROUND
-        if not np.array_equal(here, mask):
-            there, differ = int(here.sum()), int((here != mask).sum())
-            raise MismatchError(
-                f"{self.path.name} was made from another tissue mask: {there:,} tokens there, {int(mask.sum()):,} here,"
-                f" {differ:,} differ. Leave tissue out to go on with the one of the store, write to another path, or"
-                " pass overwrite=True (--overwrite) to start anew."
-            )
+        gridfile.check_mask(self.path.name, self.state, mask)
 
     def _chunk(self, block: Block) -> Path:
         """Return the file of a block's embeddings."""

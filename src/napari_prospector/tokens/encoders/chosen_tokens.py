@@ -94,6 +94,11 @@ class ChosenTokens:
         """How many tiles to hand over at once; the encoder's own."""
         return self._encoder.batch_size
 
+    @property
+    def lanes(self) -> int:
+        """How many batches are worked on at once; the encoder's own."""
+        return int(getattr(self._encoder, "lanes", 1))
+
     def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return one embedding a tile, shape (n, n_dims), of tiles (n, tile_px, tile_px, 3), projected if so chosen.
 

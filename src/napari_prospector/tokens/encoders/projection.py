@@ -100,7 +100,7 @@ class Projection:
         if vectors.shape[-1] != n_from:
             raise InvalidInputError(f"This projection takes embeddings of {n_from} dims; got {vectors.shape[-1]}.")
         flat = np.asarray(vectors, np.float32).reshape(-1, n_from)
-        return np.asarray((flat - self.mean) @ self.axes).reshape(*vectors.shape[:-1], self.n_dims)
+        return np.asarray((flat - self.mean) @ self.axes, np.float32).reshape(*vectors.shape[:-1], self.n_dims)
 
     def check_belongs(self, card: EncoderCard) -> None:
         """Raise `MismatchError` unless it was made for the tokens of a card."""
@@ -119,7 +119,7 @@ class Projection:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as safetensors, whole or not at all; raises `StorageError` where that cannot be."""
-        about = {"format": FORMAT, "kind": self.kind, "seed": self.seed, "explained": self.explained}
+        about: dict[str, Any] = {"format": FORMAT, "kind": self.kind, "seed": self.seed, "explained": self.explained}
         about |= {"made_for": dict(self.made_for), "sha256": self.sha256}
         content = to_bytes(self.tensors, metadata={"projection": json.dumps(about, allow_nan=False)})
         with storage_errors(Path(path)):
@@ -143,10 +143,10 @@ class Projection:
         try:
             with safe_open(source, framework="numpy") as stream:
                 about = json.loads((stream.metadata() or {}).get("projection", "null"))
-                arrays = {name: stream.get_tensor(name) for name in ("axes", "mean")}
+                axes, mean = stream.get_tensor("axes"), stream.get_tensor("mean")
             if about["format"] != FORMAT:
                 raise ValueError(f"it is a {about['format']}")
-            found = cls(about["kind"], *arrays.values(), about["seed"], about["made_for"], about["explained"])
+            found = cls(about["kind"], axes, mean, about["seed"], about["made_for"], about["explained"])
             found._check_numbers(about["sha256"])
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise FileFormatError(

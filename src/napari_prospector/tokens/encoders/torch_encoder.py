@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.encoders.cards import EncoderCard
 from napari_prospector.tokens.encoders.heads import check_pooling, n_prefix_of, pooled_features
+from napari_prospector.tokens.encoders.patch_maps import patch_map
 
 __all__ = ["TimmEncoder", "checked_device", "patch_px_of"]
 
@@ -69,24 +71,63 @@ class TimmEncoder:
         InvalidInputError
             If `tiles` has another shape or dtype.
         """
+        self._check(tiles)
+        if len(tiles) == 0:
+            return np.empty((0, self.card.n_dims or 0), np.float32)
+        return self._in_turns(tiles, self._pooled)
+
+    def encode_patches(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the patch tokens of tiles: of a ViT after the final norm, of other nets the last feature map.
+
+        Parameters
+        ----------
+        tiles
+            As for `encode`; at least one.
+
+        Returns
+        -------
+        ndarray of float32
+            Shape (n, k, k, n_dims), by place; `n_dims` may be another than that of a tile.
+
+        Raises
+        ------
+        InvalidInputError
+            If `tiles` has another shape or dtype, or the model does not say which token lies where.
+        """
+        self._check(tiles)
+        return self._in_turns(tiles, self._patches)
+
+    def _check(self, tiles: NDArray[np.uint8]) -> None:
+        """Refuse what is no batch of tiles."""
         tile_px = self.card.tile_px
         if tiles.ndim != 4 or tiles.shape[1:] != (tile_px, tile_px, 3) or tiles.dtype != np.uint8:
             raise InvalidInputError(
                 f"tiles must be uint8 of shape (n, {tile_px}, {tile_px}, 3); got {tiles.dtype} {tiles.shape}."
             )
-        if len(tiles) == 0:
-            return np.empty((0, self.card.n_dims or 0), np.float32)
-        batches = [tiles[start : start + self.batch_size] for start in range(0, len(tiles), self.batch_size)]
-        return np.concatenate([self._forward(batch).float().cpu().numpy() for batch in batches])
 
-    def _forward(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
-        """Return the pooled features of one batch, shape (n, n_dims), on the device."""
+    def _in_turns(
+        self, tiles: NDArray[np.uint8], finish: Callable[[torch.Tensor], torch.Tensor]
+    ) -> NDArray[np.float32]:
+        """Run tiles through the model in batches, and `finish` what `forward_features` gave for each."""
+        batches = [tiles[start : start + self.batch_size] for start in range(0, len(tiles), self.batch_size)]
+        return np.concatenate([self._forward(batch, finish).float().cpu().numpy() for batch in batches])
+
+    def _forward(self, tiles: NDArray[np.uint8], finish: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Return the finished features of one batch, on the device."""
         on_device = torch.from_numpy(np.require(tiles, requirements=["C", "W"])).to(self._device)
         # Permuting rows-columns-channels gives the channels-last layout that convolutions like, without a copy.
         pixels = (on_device.permute(0, 3, 1, 2).float() - self._shift) * self._scale
         on_cuda = self._device.type == "cuda"
         with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=on_cuda):
-            pooled = pooled_features(self._model, self._model.forward_features(pixels), self.card.pooling)
+            return finish(self._model.forward_features(pixels))
+
+    def _patches(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the patch tokens of one batch, shape (n, k, k, n_dims)."""
+        return patch_map(self._model, features, self.card.tile_px, self.card.name)
+
+    def _pooled(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the pooled features of one batch, shape (n, n_dims)."""
+        pooled = pooled_features(self._model, features, self.card.pooling)
         if pooled.ndim != 2:
             raise InvalidInputError(
                 f"Encoder {self.card.name!r} must give one vector a tile; got {tuple(pooled.shape)}. "
@@ -100,7 +141,7 @@ class TimmEncoder:
         blank = np.full((1, tile_px, tile_px, 3), 255, np.uint8)
         try:
             with FlopCounterMode(display=False) as counter:
-                pooled = self._forward(blank)
+                pooled = self._forward(blank, self._pooled)
         except (AssertionError, RuntimeError) as problem:
             raise InvalidInputError(
                 f"Encoder {self.card.name!r} cannot take tiles of tile_px={tile_px}: {problem}"
