@@ -8,11 +8,13 @@ must hold, what came and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "AccessError",
     "FileFormatError",
     "InvalidInputError",
     "MismatchError",
     "MissingExtraError",
     "MissingFileError",
+    "NetworkError",
     "NotEnoughMemoryError",
     "PixelSizeError",
     "ProspectorError",
@@ -54,6 +56,14 @@ class UnreadFormatError(FileFormatError):
 
 class MissingFileError(ProspectorError, FileNotFoundError):
     """A file or folder that was named does not exist."""
+
+
+class AccessError(ProspectorError, PermissionError):
+    """A model hub lets nobody in who has not logged in or accepted a licence."""
+
+
+class NetworkError(ProspectorError, ConnectionError):
+    """A model hub cannot be reached, or must not be asked because the machine is offline."""
 
 
 class StorageError(ProspectorError, OSError):
