@@ -196,7 +196,7 @@ def serving(repositories: dict[str, Repository]) -> Iterator[LoopbackHub]:
 
 def point_to(hub: LoopbackHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make huggingface_hub, in this process, ask the loopback hub and keep its files in `cache`."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -208,9 +208,10 @@ def point_to(hub: LoopbackHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "HF_TOKEN_PATH": str(cache / "no token"),
         "HF_HUB_DISABLE_XET": True,
     }
-    for name, value in changes.items():
-        if hasattr(constants, name):
-            monkeypatch.setattr(constants, name, value)
+    for module in (constants, file_download):  # before 1.0 some constants were copied
+        for name, value in changes.items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
 
 
 def environment(hub: LoopbackHub, home: Path) -> dict[str, str]:

@@ -298,7 +298,7 @@ def _load_encoder(job: ProspectJob, grid: TokenGrid | None = None) -> Encoder:
             f"{job.head_name} was fitted on {card['name']!r}, whose weights are a file of their own. "
             "Choose that file under 'Weights'."
         )
-    options = {name: card.get(name) or None for name in ("model_args", "mean", "std", "tile_px", "mpp")}
+    options: dict[str, Any] = {name: card.get(name) or None for name in ("model_args", "mean", "std", "tile_px", "mpp")}
     if grid is not None:
         # a head keeps the pixel size of its tiles after rounding; a grid goes on with the one that was asked for
         options["mpp"] = grid.card["mpp"]

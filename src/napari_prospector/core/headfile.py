@@ -130,6 +130,9 @@ def check_tokens_card(head_card: Mapping[str, Any], n_dims: int, tokens_card: Ma
         mine, theirs = head_card.get(key), tokens_card.get(key)
         if mine is None or theirs is None or mine == theirs:
             continue
+        # the same weights, whatever the revision that they were published in
+        if key == "revision" and head_card.get("weights_sha256") and tokens_card.get("weights_sha256"):
+            continue
         # a pixel size is rounded to whole level-0 pixels, differently on every scanner
         if key == "mpp" and abs(theirs / mine - 1) < MPP_TOLERANCE:
             continue

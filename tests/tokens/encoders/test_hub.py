@@ -103,7 +103,12 @@ def test_a_cut_connection_goes_on_where_it_broke(hub: LoopbackHub, cache: Path) 
     chunk, content = 10 * 2**20, np.random.default_rng(13).bytes(31_000_003)
     hub.repositories[REPO].files = {"model.safetensors": content}
     hub.cut_after, hub.cuts = 2 * chunk + 1009, 1
-    assert fetched().path.read_bytes() == content  # type: ignore[union-attr]
+    try:
+        file = fetched()
+    except NetworkError:  # early clients go on only when they are asked again
+        file = fetched()
+    assert file.path is not None
+    assert file.path.read_bytes() == content
     ranges = [asked for _, path, asked, _ in hub.gets() if path.startswith("/blobs/")]
     assert ranges == [None, f"bytes={2 * chunk}-"]
     assert hub.sent == len(content) + 1009
@@ -160,13 +165,17 @@ def test_wrong_bytes_that_cannot_be_removed_are_named(hub: LoopbackHub, monkeypa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "unlink", refused)
-    with pytest.raises(FileFormatError, match=r"cannot be removed from the cache \(Permission denied\): delete .*blobs"):
+    with pytest.raises(
+        FileFormatError, match=r"cannot be removed from the cache \(Permission denied\): delete .*blobs"
+    ):
         check_sha256(file, "0" * 64)
 
 
 def test_a_gated_model_without_a_login_names_page_and_login(hub: LoopbackHub) -> None:
     hub.repositories[REPO].access = "gated"
-    with pytest.raises(AccessError, match=rf"gated.*Accept it at {hub.endpoint}/owner/model.*`hf auth login`.*HF_TOKEN"):
+    with pytest.raises(
+        AccessError, match=rf"gated.*Accept it at {hub.endpoint}/owner/model.*`hf auth login`.*HF_TOKEN"
+    ):
         fetch(PINNED, "tiny")
     assert hub.gets() == []
 
@@ -176,7 +185,9 @@ def test_a_gated_model_whose_licence_is_not_accepted_names_the_page(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", GOOD_TOKEN)
     hub.repositories[REPO].access = "gated"
-    with pytest.raises(AccessError, match=rf"no access yet. Accept the licence at {hub.endpoint}/owner/model") as refusal:
+    with pytest.raises(
+        AccessError, match=rf"no access yet. Accept the licence at {hub.endpoint}/owner/model"
+    ) as refusal:
         fetch(PINNED, "tiny")
     assert GOOD_TOKEN not in str(refusal.value)
 
@@ -232,17 +243,11 @@ def test_a_hub_that_is_down_says_so(hub: LoopbackHub) -> None:
         fetch(PINNED, "tiny")
 
 
-def test_no_network_at_all_says_what_to_check(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", nowhere + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "ENDPOINT", nowhere)
-        with pytest.raises(NetworkError, match="ConnectE.*Check the network, HTTPS_PROXY and HF_ENDPOINT"):
+def test_no_network_at_all_says_what_to_check(hub: LoopbackHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        point_to(replace(hub, endpoint=f"http://127.0.0.1:{deaf.getsockname()[1]}"), cache, monkeypatch)
+        with pytest.raises(NetworkError, match="Connect.*Check the network, HTTPS_PROXY and HF_ENDPOINT"):
             fetch(PINNED, "tiny")
 
 

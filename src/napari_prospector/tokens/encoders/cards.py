@@ -84,18 +84,23 @@ def load_encoder(
     tile_px: int | None = None,
     mpp: float | None = None,
     device: str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
 ) -> Encoder:
     """Load an encoder by name: a card's, or any timm model's with a local weight file.
 
-    Nothing is downloaded.
+    Weights that are not passed are downloaded, where the card names their repository on the Hugging Face hub (`hub`),
+    unless they are in its cache. Before that a `ProspectorWarning` says what comes, how much, under which licence and
+    where it goes. Nothing else is downloaded.
 
     Parameters
     ----------
     name
         A name of `list_encoders`, or a timm model with or without the prefix ``timm:``.
     weights
-        Weight file: ``.safetensors``, or ``.pth``, ``.pt``, ``.bin`` holding tensors only. It is
-        loaded strictly: every tensor must be there, none more, each in the shape of the model.
+        Weight file: ``.safetensors``, or ``.pth``, ``.pt``, ``.bin`` holding tensors only; or a folder with it, such as
+        a copy of the hub's cache. It is loaded strictly: every tensor must be there, none more, each in the shape of
+        the model. None: from the hub.
     model_args
         Arguments of the architecture, such as ``{"num_classes": 1001, "pad_type": "same"}``.
     mean, std
@@ -106,6 +111,10 @@ def load_encoder(
         µm per pixel of a tile, 0.05 to 20.
     device
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. None: CUDA if there is one, else the CPU.
+    revision
+        Commit, tag or branch of the repository on the hub, in place of the card's.
+    offline
+        Take weights from the cache of the hub or not at all, as the environment variable ``HF_HUB_OFFLINE`` does.
 
     Returns
     -------
@@ -121,7 +130,13 @@ def load_encoder(
     MissingFileError
         If the weight file does not exist.
     FileFormatError
-        If the weight file is damaged or does not fit the model.
+        If the weight file is damaged, does not fit the model, or is not the one that the hub states.
+    AccessError
+        If the hub wants a login, or a licence accepted.
+    NetworkError
+        If the hub cannot be reached, or the machine is offline and the weights are not in the cache.
+    StorageError
+        If a download does not fit on the disk.
 
     Examples
     --------
@@ -137,6 +152,8 @@ def load_encoder(
         tile_px=_checked_tile_px(tile_px),
         mpp=_checked_mpp(mpp),
         device=device,
+        revision=revision,
+        offline=offline,
     )
     found = _find(name)
     if isinstance(found, EncoderCard):

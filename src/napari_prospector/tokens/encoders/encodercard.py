@@ -176,6 +176,8 @@ class EncoderOptions:
     tile_px: int | None = None
     mpp: float | None = None
     device: str | None = None
+    revision: str | None = None
+    offline: bool = False
 
     def refuse(self, encoder: str, *names: str) -> None:
         """Raise InvalidInputError if one of the named options was given to an encoder that has none."""

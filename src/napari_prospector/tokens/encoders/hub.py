@@ -149,29 +149,19 @@ def ask(source: HubSource) -> HubFile:
     NetworkError
         The hub cannot be reached or does not answer as a hub does, or the machine is offline.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, utils
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
+    kinds = _kinds_of_errors()
     if is_offline():
         raise _offline(source)
     for filename in source.filenames:
         url = hf_hub_url(source.repo_id, filename, revision=source.revision)
-        with _refusals(source):
-            try:
-                found = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-            except utils.RevisionNotFoundError:
-                raise
-            except utils.EntryNotFoundError:
-                continue
-        if found.commit_hash is None:
-            raise NetworkError(
-                f"{constants.ENDPOINT} does not answer as a model hub does. Check HF_ENDPOINT, and whether a proxy or a"
-                f" firewall answers instead. {_FROM_ELSEWHERE}"
-            )
-        sha256 = found.etag if found.etag and _SHA256.fullmatch(found.etag) else None
-        return HubFile(source, filename, found.commit_hash, found.size, sha256)
+        with _refusals(source), contextlib.suppress(kinds.EntryNotFoundError):
+            answer = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            return _described(source, filename, answer)
     raise MissingFileError(
-        f"{source.repo_id} at {source.revision or 'main'} must hold one of {', '.join(source.filenames)}; it holds none."
-        f" Look at {source.page}, download its weights, and pass weights=FILE (--weights)."
+        f"{source.repo_id} at {source.revision or 'main'} must hold one of {', '.join(source.filenames)}; it holds"
+        f" none. Look at {source.page}, download its weights, and pass weights=FILE (--weights)."
     )
 
 
@@ -272,6 +262,19 @@ def readable_size(n_bytes: int | None) -> str:
     return f"{n_bytes} bytes"
 
 
+def _described(source: HubSource, filename: str, answer: Any) -> HubFile:
+    """Return what the answer to a HEAD request says of a file."""
+    from huggingface_hub import constants
+
+    if answer.commit_hash is None:
+        raise NetworkError(
+            f"{constants.ENDPOINT} does not answer as a model hub does. Check HF_ENDPOINT, and whether a proxy or a"
+            f" firewall answers instead. {_FROM_ELSEWHERE}"
+        )
+    sha256 = answer.etag if answer.etag and _SHA256.fullmatch(answer.etag) else None
+    return HubFile(source, filename, answer.commit_hash, answer.size, sha256)
+
+
 def _announcement(file: HubFile, encoder: str, terms: str) -> str:
     """Say what is about to be downloaded."""
     moving = (
@@ -298,8 +301,9 @@ def _check_room(file: HubFile) -> None:
     free = shutil.disk_usage(place).free
     if file.n_bytes is not None and free < file.n_bytes + _SPARE_BYTES:
         raise StorageError(
-            f"{file.filename} of {file.source.repo_id} needs {readable_size(file.n_bytes)}; the disk of {cache_folder()}"
-            f" has {readable_size(free)} free. Free space there, or name another folder in HF_HUB_CACHE."
+            f"{file.filename} of {file.source.repo_id} needs {readable_size(file.n_bytes)}; the disk of"
+            f" {cache_folder()} has {readable_size(free)} free. Free space there, or name another folder in"
+            " HF_HUB_CACHE."
         )
 
 
@@ -314,31 +318,37 @@ def _offline(source: HubSource) -> NetworkError:
     )
 
 
+def _kinds_of_errors() -> Any:
+    """Return the module in which every version of huggingface_hub shows its errors."""
+    from huggingface_hub import utils
+
+    return utils
+
+
 @contextlib.contextmanager
 def _refusals(source: HubSource) -> Iterator[None]:
     """Turn whatever the hub, the network or the disk refuse into errors that say what to do."""
-    from huggingface_hub import utils
-
+    kinds = _kinds_of_errors()
     # The base of the hub's own errors is that of the HTTP library it uses: requests, httpx, or what comes next. The
     # downloader of large files, hf_xet, raises RuntimeErrors.
-    of_network = tuple(kind for kind in utils.HfHubHTTPError.__mro__[1:] if kind.__module__ not in ("builtins",))
     try:
         yield
-    except (*of_network, OSError, RuntimeError) as error:
-        if isinstance(error, ProspectorError):
-            raise
-        if isinstance(error, utils.RevisionNotFoundError | utils.RepositoryNotFoundError | utils.HfHubHTTPError):
+    except ProspectorError:
+        raise
+    except (*kinds.HfHubHTTPError.__bases__, OSError, RuntimeError) as error:
+        if isinstance(error, kinds.HfHubHTTPError):
             raise _refused_by_hub(source, error) from error
         raise _broken(source, error) from None
 
 
 def _refused_by_hub(source: HubSource, error: Any) -> ProspectorError:
     """Return the error for an answer of the hub that is no success."""
-    from huggingface_hub import get_token, utils
+    from huggingface_hub import get_token
 
+    kinds = _kinds_of_errors()
     repo, page, status = source.repo_id, source.page, error.response.status_code
     log_in = "log in with `hf auth login`, or set HF_TOKEN"
-    if isinstance(error, utils.GatedRepoError):
+    if isinstance(error, kinds.GatedRepoError):
         if status == 401 or get_token() is None:
             return AccessError(
                 f"{repo} is gated: only accounts that accepted its licence may read it. Accept it at {page}, then"
@@ -349,12 +359,12 @@ def _refused_by_hub(source: HubSource, error: Any) -> ProspectorError:
             " until its owner grants access; a fine-grained token must also be allowed to read gated repositories."
             f" {_FROM_ELSEWHERE}"
         )
-    if isinstance(error, utils.RevisionNotFoundError):
+    if isinstance(error, kinds.RevisionNotFoundError):
         return MissingFileError(
             f"{repo} must have the revision {source.revision or 'main'}; the hub knows none. Look at {page}, or pass"
             " revision=… (--revision)."
         )
-    if isinstance(error, utils.RepositoryNotFoundError):
+    if isinstance(error, kinds.RepositoryNotFoundError):
         return MissingFileError(
             f"The hub shows no repository {repo}: there is none, or it is private. Check the name at {page}; if it is"
             f" private, {log_in}."
@@ -363,9 +373,9 @@ def _refused_by_hub(source: HubSource, error: Any) -> ProspectorError:
         came = "asks for a login" if get_token() is None else "does not accept your token"
         return AccessError(f"The hub {came} for {repo}. Make a token on the hub's settings page and {log_in}.")
     if status == 403:
+        reason = _words(error.response.headers.get("X-Error-Message") or "")
         return AccessError(
-            f"The hub forbids to read {repo}: {_words(error.response.headers.get('X-Error-Message') or 'no reason given')}."
-            f" Look at {page}, and at the permissions of your token."
+            f"The hub forbids to read {repo}: {reason}. Look at {page}, and at the permissions of your token."
         )
     return NetworkError(
         f"The hub answers with status {status} for {repo}. Try again later; what is in the cache is used without it."
@@ -376,8 +386,8 @@ def _broken(source: HubSource, error: BaseException) -> ProspectorError:
     """Return the error for a network or a disk that failed."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return StorageError(
-            f"The disk of {cache_folder()} is full: the weights of {source.repo_id} were not stored. Free space there, or"
-            " name another folder in HF_HUB_CACHE."
+            f"The disk of {cache_folder()} is full: the weights of {source.repo_id} were not stored. Free space there,"
+            " or name another folder in HF_HUB_CACHE."
         )
     if isinstance(error, PermissionError):
         return StorageError(

@@ -1,4 +1,4 @@
-"""Any timm model as an encoder of tiles, with weights from a local file.
+"""Any timm model as an encoder of tiles, with weights from a local file, a folder or the hub.
 
 This module is imported only when a timm model is asked for; torch and timm come with it.
 """
@@ -12,11 +12,11 @@ from typing import Any
 import timm
 import torch
 
-from napari_prospector.errors import InvalidInputError, MissingFileError
+from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.encoders.cards import EncoderCard, EncoderOptions
 from napari_prospector.tokens.encoders.convstem import ConvStem
 from napari_prospector.tokens.encoders.torch_encoder import TimmEncoder, checked_device
-from napari_prospector.tokens.encoders.weights import file_sha256, load_strictly
+from napari_prospector.tokens.encoders.weights import WeightFiles, find_weights, load_strictly
 
 __all__ = ["TimmEncoder", "build_model", "card_of_model", "load_timm_encoder", "model_names", "set_input_size"]
 
@@ -53,31 +53,28 @@ def card_of_model(name: str) -> EncoderCard | None:
 
 
 def load_timm_encoder(card: EncoderCard, options: EncoderOptions) -> TimmEncoder:
-    """Build the architecture, load the weight file strictly, and measure what the card leaves open.
+    """Build the architecture, find or fetch its weights, load them strictly, and measure what the card leaves open.
 
     Raises
     ------
     InvalidInputError
-        If there is no weight file, or an option cannot be.
+        If there are no weights, or an option cannot be.
     MissingFileError
         If the weight file does not exist.
     FileFormatError
         If the weight file is damaged or its tensors are not those of the model.
+    AccessError, NetworkError, StorageError
+        If the hub refuses, cannot be reached, or what it sends cannot be stored.
     """
-    if options.weights is None:
-        raise InvalidInputError(
-            f"Encoder {card.name!r} needs its weights; none were given, and nothing is downloaded silently. "
-            f"Pass weights=FILE, a local .safetensors file of {card.source}."
-        )
-    if not options.weights.is_file():
-        raise MissingFileError(f"The weight file {options.weights} of encoder {card.name!r} does not exist.")
     device = checked_device(options.device)
     model_args = {**card.model_args, **(options.model_args or {})}
+    # built first: what cannot be built needs no download
     model = build_model(card, model_args)
-    load_strictly(model, options.weights, card.name, card.layout)
+    weights = find_weights(card, options)
+    load_strictly(model, weights, card.name, card.layout)
     tile_px = options.tile_px or card.tile_px
     set_input_size(model, tile_px, card.name)
-    return TimmEncoder(model, _card_as_loaded(card, options, model_args, tile_px), device)
+    return TimmEncoder(model, _card_as_loaded(card, options, model_args, tile_px, weights), device)
 
 
 def build_model(card: EncoderCard, model_args: Mapping[str, Any]) -> torch.nn.Module:
@@ -145,7 +142,7 @@ def set_input_size(model: torch.nn.Module, tile_px: int, name: str) -> None:
 
 
 def _card_as_loaded(
-    card: EncoderCard, options: EncoderOptions, model_args: Mapping[str, Any], tile_px: int
+    card: EncoderCard, options: EncoderOptions, model_args: Mapping[str, Any], tile_px: int, weights: WeightFiles
 ) -> EncoderCard:
     """Return the card of what was really loaded."""
     # Another head or normalization means other weights than the published ones: claim nothing about those. A card that
@@ -153,13 +150,15 @@ def _card_as_loaded(
     told = [(options.mean, card.mean), (options.std, card.std)]
     foreign = model_args != dict(card.model_args) or any(None not in both and both[0] != both[1] for both in told)
     said: dict[str, Any] = {name: None for name in ("licence", "gated", "citation", "hub", "revision")}
+    # a file that was passed may hold any revision
+    revision = card.revision if card.hub is None else weights.commit
     return dataclasses.replace(
         card,
         tile_px=tile_px,
         mpp=options.mpp or card.mpp,
         mean=options.mean or card.mean,
         std=options.std or card.std,
-        weights_sha256=file_sha256(options.weights),
+        weights_sha256=weights.sha256,
         model_args=dict(model_args),
-        **({**said, "unverified": ()} if foreign else {}),
+        **({**said, "unverified": ()} if foreign else {"revision": revision}),
     )
