@@ -198,7 +198,15 @@ def point_to(hub: LoopbackHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Make huggingface_hub, in this process, ask the loopback hub and keep its files in `cache`."""
     from huggingface_hub import constants, file_download
 
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+    for name in (
+        "HF_HUB_OFFLINE",
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ):
         monkeypatch.delenv(name, raising=False)
     changes = {
         "ENDPOINT": hub.endpoint,

@@ -293,7 +293,8 @@ def _load_encoder(job: ProspectJob, grid: TokenGrid | None = None) -> Encoder:
             f"{job.head_name} does not say which encoder it was fitted on, so nothing can be embedded for it. "
             "Open a finished token grid (*.tokens.zarr) of the slide instead."
         )
-    if card.get("weights_sha256") and job.weights is None:
+    revision = card.get("revision") if card.get("hub") else None
+    if card.get("weights_sha256") and job.weights is None and revision is None:
         raise InvalidInputError(
             f"{job.head_name} was fitted on {card['name']!r}, whose weights are a file of their own. "
             "Choose that file under 'Weights'."
@@ -302,7 +303,7 @@ def _load_encoder(job: ProspectJob, grid: TokenGrid | None = None) -> Encoder:
     if grid is not None:
         # a head keeps the pixel size of its tiles after rounding; a grid goes on with the one that was asked for
         options["mpp"] = grid.card["mpp"]
-    encoder = load_encoder(card["name"], weights=job.weights, **options)
+    encoder = load_encoder(card["name"], weights=job.weights, revision=revision, **options)
     # normalizing is done by embed_slide, whatever the encoder
     job.head.check_encoder(encoder.card.to_json() | {"stain_normalize": card.get("stain_normalize")})
     return encoder

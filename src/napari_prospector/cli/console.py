@@ -26,6 +26,7 @@ __all__ = [
     "json_option",
     "map_option",
     "mpp_option",
+    "offline_option",
     "print_table",
     "progress_bar",
     "seed_option",
@@ -66,9 +67,37 @@ map_option = click.option(
     help="evidence: what is typical of the class; decision: what a classifier of whole slides uses; refined: what a "
     "read-out of the embeddings finds that the evidence has taught. Default: the head's own best.",
 )
-weights_option = click.option(
-    "--weights", type=click.Path(dir_okay=False), help="Weight file, where the head's encoder needs one."
+
+
+def _go_offline(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Set what the hub's library and every process that is started look at, until the command has ended."""
+    if wanted:
+        before = os.environ.get("HF_HUB_OFFLINE")
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        context.call_on_close(
+            lambda: os.environ.pop("HF_HUB_OFFLINE") if before is None else os.environ.update(HF_HUB_OFFLINE=before)
+        )
+
+
+offline_option = click.option(
+    "--offline",
+    is_flag=True,
+    expose_value=False,
+    callback=_go_offline,
+    help="Download nothing: weights come from --weights or the hub's cache; the same as HF_HUB_OFFLINE=1.",
 )
+_head_weights_option = click.option(
+    "--weights",
+    type=click.Path(),
+    help="Weight file of the head's encoder, or a folder with it; default: from the hub, where the head says so.",
+)
+
+
+def weights_option(command: Command) -> Command:
+    """Add the options that say where the weights of a head's encoder come from."""
+    return _head_weights_option(offline_option(command))
+
+
 mpp_option = click.option(
     "--mpp", type=float, metavar="UM", help="Width of a level-0 pixel in µm, for slides that do not state it."
 )
@@ -89,9 +118,16 @@ _ENCODER_OPTIONS = (
     ),
     click.option(
         "--weights",
-        type=click.Path(dir_okay=False),
-        help="Local weight file of the encoder (.safetensors). Nothing is ever downloaded.",
+        type=click.Path(),
+        help="Weight file of the encoder (.safetensors), or a folder with it. Default: from the hub, if the encoder's "
+        "card names a repository; what is downloaded is said before.",
     ),
+    click.option(
+        "--revision",
+        metavar="COMMIT",
+        help="Commit, tag or branch of the encoder's repository on the hub; default: the one that its card pins.",
+    ),
+    offline_option,
     click.option(
         "--model-args",
         multiple=True,

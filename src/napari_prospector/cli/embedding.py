@@ -76,12 +76,13 @@ def encoder_from_options(options: Mapping[str, Any]) -> Encoder:
         tile_px=options["tile_px"],
         mpp=options["tile_mpp"],
         device=options["device"],
+        revision=options["revision"],
     )
 
 
 def encoder_options_of(name: str) -> dict[str, Any]:
     """Return the options of `encoder_options` that load a card by name and leave the rest to it."""
-    rest = dict.fromkeys(("weights", "mean", "std", "tile_px", "tile_mpp", "stain_normalize", "device"))
+    rest = dict.fromkeys(("weights", "revision", "mean", "std", "tile_px", "tile_mpp", "stain_normalize", "device"))
     return {"encoder": name, "model_args": (), **rest}
 
 
@@ -113,6 +114,8 @@ def words_of_card(card: Mapping[str, Any], weights: str | None, device: str | No
     return {
         "encoder": card["name"],
         "weights": weights,
+        # the very weights that the head was fitted on, not what the card pins now
+        "revision": card.get("revision") if card.get("hub") else None,
         "model_args": [f"{name}={value!r}" for name, value in (card.get("model_args") or {}).items()],
         "mean": card.get("mean") if timm else None,
         "std": card.get("std") if timm else None,

@@ -51,6 +51,7 @@ DEFAULT_FILES = (
 )
 """Where a card names no weight file, these are looked for, the best first."""
 
+_TRUE = {"1", "ON", "TRUE", "YES"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SECRETS = re.compile(r"hf_\w+|(?<=Bearer )\S+")
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -110,10 +111,10 @@ class HubFile:
 
 
 def is_offline() -> bool:
-    """Whether ``HF_HUB_OFFLINE`` forbids to ask the hub."""
+    """Whether ``HF_HUB_OFFLINE`` forbids to ask the hub, when its library was imported or now."""
     from huggingface_hub import constants
 
-    return bool(constants.HF_HUB_OFFLINE)
+    return bool(constants.HF_HUB_OFFLINE) or os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
 
 
 def cache_folder() -> Path:
