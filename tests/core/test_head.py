@@ -345,10 +345,12 @@ def test_a_head_refuses_tokens_of_another_encoder_other_weights_or_another_scale
     head = load_head(tmp_path / "head.prospector")
     head.check_encoder(mine)
     head.check_encoder({**mine, "mpp": 0.502})
+    # the same weights, of which a copy by hand does not tell the revision, or which were published twice
+    head.check_encoder({**mine, "revision": "2"})
     for theirs, message in (
         ({"name": "uni", "n_dims": 1024}, r"fitted on 'dinov2_s14' \(5 dims\); the grid holds 'uni' \(1024\)"),
         ({"weights_sha256": "cd"}, "weights ab; the grid was embedded with weights cd"),
-        ({"revision": "2"}, "revision 1; the grid was embedded with revision 2"),
+        ({"revision": "2", "weights_sha256": None}, "revision 1; the grid was embedded with revision 2"),
         ({"tile_px": 256}, "tile_px 224; the grid was embedded with tile_px 256"),
         ({"mpp": 1.0}, "mpp 0.5; the grid was embedded with mpp 1.0"),
         ({"stain_normalize": "macenko"}, "stain_normalize=None; the grid was embedded with stain_normalize='macenko'"),

@@ -290,7 +290,7 @@ def test_the_command_line_downloads_embeds_and_records_and_offline_goes_on(
     assert hub.requests == []
     done = run()
     assert done.returncode == 0, done.stderr
-    assert f"Note: Downloading the weights of 'tiny': model.safetensors (1.23 MB)" in done.stderr
+    assert "Note: Downloading the weights of 'tiny': model.safetensors (1.23 MB)" in done.stderr
     card = TokenGrid.open(tmp_path / "t" / "slide.tif.tokens.zarr").card
     assert (card["hub"], card["revision"], card["weights_sha256"]) == (REPO, COMMIT, sha256(content))
     hub.requests.clear()
