@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ KINDS = {"gui", "shared"}
 
 # A model hub that is asked anyway answers "offline" at once, in child processes too.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Neither is what somebody once downloaded there for the tests to find.
+os.environ["HF_HOME"] = os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "no hub for tests")
 # With it set, napari's canvas stays blank and a test of a screenshot passes blindly.
 os.environ.pop("QT_QPA_PLATFORM", None)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_prospector.errors import FileFormatError, InvalidInputError, MissingFileError
+from napari_prospector.errors import FileFormatError, InvalidInputError, MissingFileError, NetworkError
 from napari_prospector.tokens.encoders.cards import EncoderCard, load_encoder
 
 torch = pytest.importorskip("torch")
@@ -134,10 +134,15 @@ def test_tiles_of_another_dtype_are_refused(folder: Path, tiles: NDArray[np.uint
         load(VIT, folder / "test_vit.safetensors").encode(tiles / 255.0)
 
 
-def test_missing_weights_are_asked_for() -> None:
+def test_missing_weights_of_a_model_on_no_hub_are_asked_for() -> None:
     with pytest.raises(
-        InvalidInputError, match=r"'resnet50' needs its weights.*downloaded silently\. Pass weights=FILE"
+        InvalidInputError, match=r"'test_resnet' needs its weights.*downloaded silently\. Pass weights=FILE"
     ):
+        load_encoder("test_resnet")
+
+
+def test_missing_weights_of_a_model_on_the_hub_are_not_reached_for_offline() -> None:
+    with pytest.raises(NetworkError, match=r"timm/resnet50.a1_in1k .*not in the cache.*offline.*pass weights=FILE"):
         load_encoder("resnet50")
 
 
