@@ -84,7 +84,7 @@ def test_text_named_svs_is_refused_with_the_reason(tmp_path: Path) -> None:
     file.write_text("not a slide")
     reader = get_slide_reader(str(file))
     assert reader is not None
-    with pytest.raises(FileFormatError, match="notes.svs must be a TIFF"):
+    with pytest.raises(FileFormatError, match="notes.svs must be a slide"):
         reader(str(file))
 
 

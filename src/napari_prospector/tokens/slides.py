@@ -116,7 +116,7 @@ class Slide(ABC):
     Parameters
     ----------
     path
-        The file.
+        The file or folder.
     format_name
         As users call it, such as "Aperio SVS".
     levels
@@ -293,13 +293,14 @@ class Slide(ABC):
 def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     """Open a slide, whatever its format.
 
-    Read are Aperio SVS (JPEG and JPEG 2000), OME-TIFF, pyramidal and flat TIFF, tiled or in strips, and PNG and
-    JPEG up to 80 million pixels.
+    Read are Aperio SVS (JPEG and JPEG 2000), OME-TIFF and other TIFF, pyramidal and flat, tiled or in strips; OME-Zarr
+    0.4 and 0.5; PNG and JPEG up to 80 million pixels; with the extra ``dicom`` DICOM; with the extra ``openslide``
+    MRXS, VMS, VMU, CZI and what else openslide knows. docs/formats.md lists them.
 
     Parameters
     ----------
     path
-        The file.
+        The file; of OME-Zarr the folder; of DICOM a file, or the folder that holds the files of one series.
     mpp
         Width of a level-0 pixel in µm, 0.05 to 20; it wins over what the file states.
 
@@ -313,7 +314,9 @@ def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:
     MissingFileError
         There is no such file.
     FileFormatError
-        The file is damaged, or of a format that is not read.
+        The file is damaged, or (`UnreadFormatError`) of a format that is not read.
+    MissingExtraError
+        The format needs an extra; the message names it.
     PixelSizeError
         `mpp` is out of range.
     StorageError
