@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector.errors import FileFormatError, InvalidInputError, UnreadFormatError
+from napari_prospector.tokens.boxes import overlap
 from napari_prospector.tokens.dicomfile import (
     Frames,
     Instance,
@@ -26,7 +27,7 @@ from napari_prospector.tokens.dicomfile import (
     tile_positions,
 )
 from napari_prospector.tokens.fingerprints import file_fingerprint, joined_fingerprint
-from napari_prospector.tokens.segments import DAMAGE, WHITE, Colours, PositionedFile, SegmentCache, overlap
+from napari_prospector.tokens.segments import DAMAGE, WHITE, Colours, PositionedFile, SegmentCache
 from napari_prospector.tokens.slides import Level, Slide, stated_pixel_size
 
 __all__ = ["DicomSlide"]

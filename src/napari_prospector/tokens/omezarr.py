@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector.errors import FileFormatError, InvalidInputError, StorageError, UnreadFormatError
+from napari_prospector.tokens.boxes import overlap
 from napari_prospector.tokens.fingerprints import file_fingerprint, joined_fingerprint
 from napari_prospector.tokens.ngff import Image, find_image
 from napari_prospector.tokens.scanners import ome_scanner
-from napari_prospector.tokens.segments import DAMAGE, SegmentCache, overlap
+from napari_prospector.tokens.segments import DAMAGE, SegmentCache
 from napari_prospector.tokens.slides import Level, Slide, stated_pixel_size
 
 __all__ = ["OmeZarrSlide"]
