@@ -251,6 +251,7 @@ def test_an_impossible_coverage_is_refused(path):
     ("changes", "match"),
     [
         ({"slide": FakeSlide(speckled(8))}, r"slide_fingerprint is .* there and .* here"),
+        ({"encoder": FakeEncoder(pooling="class")}, r"encoder\.pooling is None there and 'class' here"),
         ({"encoder": FakeEncoder(weights_sha256="ab" * 32)}, r"encoder\.weights_sha256 is None there and 'abab"),
         ({"stride_px": 8}, r"geometry\.stride is 16 there and 8 here"),
         ({"slide": FakeSlide(speckled(), mpp=0.51)}, r"geometry\.slide_mpp is 0\.5 there and 0\.51 here"),
@@ -265,6 +266,18 @@ def test_a_store_of_something_else_is_refused_and_says_what_differs(path, change
     with pytest.raises(MismatchError, match=match + r".*Write to another path, or pass overwrite=True"):
         embed(path, **changes)
     assert files(path.parent) == {f"{path.name}/{name}": content for name, content in before.items()}
+
+
+def test_what_is_only_said_about_weights_may_change_while_a_store_is_made(path, uninterrupted):
+    slide = FakeSlide(speckled())
+    steps = embed_slide(slide, FakeEncoder(), path, tissue=ragged(slide), block=BLOCK)
+    for _ in range(9):
+        next(steps)
+    steps.close()
+    embed(
+        path, slide, FakeEncoder(licence="mit", citation="A paper", hub="me/mine", weight_files=("a.bin",), n_prefix=1)
+    )
+    assert files(path) == uninterrupted
 
 
 def test_another_tissue_mask_is_refused_and_none_goes_on_with_that_of_the_store(path, uninterrupted):

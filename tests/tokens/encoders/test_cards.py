@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -194,6 +195,31 @@ def test_a_third_party_card_is_listed_and_loads_through_our_loader(register: Reg
     encoder = load_encoder("their-texture")
     assert encoder.card.name == "their-texture"
     assert encoder.card.tile_px == 113
+
+
+def test_a_third_party_card_says_layout_and_pooling_and_loads_without_code(register: Register, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from written_vits import WrittenVit
+
+    vit = WrittenVit("dinov2", n_registers=3, swiglu=True)
+    args = {"img_size": 35, "patch_size": 7, "embed_dim": 22, "depth": 3, "num_heads": 2, "mlp_ratio": 52 / 22}
+    args |= {"num_classes": 0, "init_values": 1e-5, "mlp_layer": "SwiGLUPacked", "act_layer": "silu"}
+    args |= {"reg_tokens": 3, "no_embed_class": True}
+    half = (0.5, 0.5, 0.5)
+    card = EncoderCard(
+        **{"name": "their-vit", "loader": "timm", "source": "timm:vit_base_patch16_224", "tile_px": 35, "mpp": 0.5},
+        **{"mean": half, "std": half, "model_args": args, "layout": "transformers", "pooling": "class+mean"},
+        **{"hub": "they/their-vit", "weight_files": ("their.pth",), "licence": "mit", "unverified": ("revision",)},
+    )
+    register(their_vit=card)
+    tensors = vit.tensors()
+    torch.save(tensors, tmp_path / "their.pth")
+    encoder = load_encoder("their-vit", weights=tmp_path / "their.pth", device="cpu")
+    tiles = np.random.default_rng(41).integers(0, 256, (2, 35, 35, 3), dtype=np.uint8)
+    tokens = vit.tokens(tensors, torch.from_numpy(tiles).permute(0, 3, 1, 2) / 127.5 - 1).numpy()
+    expected = np.concatenate([tokens[:, 0], tokens[:, 4:].mean(axis=1)], axis=1)
+    np.testing.assert_allclose(encoder.encode(tiles), expected, rtol=2e-4, atol=2e-4)
+    assert (encoder.card.n_dims, encoder.card.n_prefix, encoder.card.licence) == (44, 4, "mit")
 
 
 def test_a_third_party_encoder_with_its_own_loader_loads(register: Register) -> None:

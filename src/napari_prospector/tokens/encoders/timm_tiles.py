@@ -100,7 +100,7 @@ def build_model(card: EncoderCard, model_args: Mapping[str, Any]) -> torch.nn.Mo
     arguments = {name: _layer(name, value) if name in _TAKES_A_CLASS else value for name, value in model_args.items()}
     try:
         return timm.create_model(card.source.removeprefix(_SOURCE_PREFIX), pretrained=False, **arguments)
-    except (TypeError, ValueError) as problem:
+    except (AssertionError, TypeError, ValueError) as problem:
         raise InvalidInputError(
             f"Encoder {card.name!r} cannot be built with model_args={dict(model_args)}: {problem}"
         ) from problem
