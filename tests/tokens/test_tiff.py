@@ -314,17 +314,17 @@ def test_the_cache_keeps_the_last_used_within_its_bytes() -> None:
     cache = segments.SegmentCache(3 * 5 * 7 * 3)
     tiles = [np.full((5, 7, 3), index, np.uint8) for index in range(5)]
     for index in range(3):
-        cache.put((0, index), tiles[index])
-    assert cache.get((0, 0)) is tiles[0]
-    cache.put((0, 3), tiles[3])
-    assert cache.get((0, 1)) is None
-    assert cache.get((0, 0)) is tiles[0]
+        cache.put((0, 0, index), tiles[index])
+    assert cache.get((0, 0, 0)) is tiles[0]
+    cache.put((0, 0, 3), tiles[3])
+    assert cache.get((0, 0, 1)) is None
+    assert cache.get((0, 0, 0)) is tiles[0]
     huge = np.zeros((50, 70, 3), np.uint8)
-    cache.put((1, 0), huge)
-    assert cache.get((1, 0)) is huge
-    assert cache.get((0, 0)) is None
-    cache.put((0, 4), tiles[4])
-    assert cache.get((1, 0)) is None
+    cache.put((1, 0, 0), huge)
+    assert cache.get((1, 0, 0)) is huge
+    assert cache.get((0, 0, 0)) is None
+    cache.put((0, 0, 4), tiles[4])
+    assert cache.get((1, 0, 0)) is None
 
 
 def test_a_region_cannot_change_the_cache(scan: Path) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from xml.etree import ElementTree
 
-__all__ = ["aperio_scanner", "ome_scanner", "tiff_scanner"]
+__all__ = ["aperio_scanner", "device_scanner", "leica_scanner", "ome_scanner", "tiff_scanner"]
 
 _MOST_LETTERS = 40
 
@@ -41,9 +41,32 @@ def aperio_scanner(description: str) -> str:
     models = [line for line in named if line not in ("Aperio Image", "Aperio Image Library")]
     scanner = models[-1] if models else "Aperio"
     serial = re.search(r"(?:^|\|)\s*ScanScope ID\s*=\s*([^|\s][^|]*)", rest)
-    if serial is None:
-        return scanner
-    return f"{scanner} (device {hashlib.sha256(serial[1].strip().encode()).hexdigest()[:2]})"
+    return scanner if serial is None else f"{scanner} {_device(serial[1])}"
+
+
+def device_scanner(make: object, model: object, serial: object) -> str | None:
+    """Join maker, model and the mark of a device, as Hamamatsu, Philips and Ventana state them.
+
+    Examples
+    --------
+    >>> device_scanner("Hamamatsu", "C13210", "880001")
+    'Hamamatsu C13210 (device 68)'
+    """
+    scanner = tiff_scanner(make, model)
+    is_told = isinstance(serial, (str, int)) and str(serial).strip("\0 ")
+    return f"{scanner} {_device(str(serial))}" if scanner and is_told else scanner
+
+
+def leica_scanner(model: str) -> str:
+    """Return maker and model of a Leica SCN, which repeats itself.
+
+    Examples
+    --------
+    >>> leica_scanner("Leica SCN400F;Leica SCN")
+    'Leica SCN400F'
+    """
+    name = _cleaned(model.partition(";")[0])
+    return name if name.startswith("Leica") else f"Leica {name}".strip()
 
 
 def ome_scanner(xml: str) -> str | None:
@@ -68,6 +91,11 @@ def tiff_scanner(make: object, model: object) -> str | None:
     """
     maker, name = (_cleaned(text) if isinstance(text, str) else "" for text in (make, model))
     return (name if name.startswith(maker) else f"{maker} {name}").strip() or None
+
+
+def _device(serial: str) -> str:
+    """Return what stands for a serial number."""
+    return f"(device {hashlib.sha256(serial.strip().encode()).hexdigest()[:2]})"
 
 
 def _cleaned(text: str) -> str:

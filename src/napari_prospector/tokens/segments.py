@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 UInt8Array = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
 
 WHITE = 255
 """The grey value of what lies outside of a slide, and of tiles that its scanner left out."""
@@ -149,17 +150,22 @@ class Segments:
         return f"tile (row {row}, col {col})"
 
     def read(
-        self, file: PositionedFile, box: tuple[int, int, int, int], cache: SegmentCache, number: int, where: str
+        self,
+        file: PositionedFile,
+        box: tuple[int, int, int, int],
+        cache: SegmentCache,
+        number: tuple[int, int],
+        where: str,
     ) -> UInt8Array:
         """Return a box (row0, col0, row1, col1) that lies inside of the level as RGB, free to be changed.
 
-        `number` tells the levels of a file apart in its cache.
+        `number` tells the pages of a file apart in its cache: level, and which of its pages.
         """
         row0, col0, row1, col1 = box
         height, width = self.chunk
         if (row1 - row0, col1 - col0) == self.chunk and row0 % height == col0 % width == 0 and self.is_quick:
             index = row0 // height * self.grid[1] + col0 // width
-            if cache.get((number, index)) is None:
+            if cache.get((*number, index)) is None:
                 alone = self.decode_segment(file, index, where)
                 return np.full((height, width, 3), WHITE, np.uint8) if alone is None else alone
         region = np.empty((row1 - row0, col1 - col0, 3), np.uint8)
@@ -170,13 +176,13 @@ class Segments:
                 left = col * width
                 first_col, stop_col = max(left, col0), min(left + width, col1)
                 index = row * self.grid[1] + col
-                segment = cache.get((number, index))
+                segment = cache.get((*number, index))
                 if segment is None:
                     segment = self.decode_segment(file, index, where)
                     part = first_row, first_col, stop_row, stop_col
                     if segment is not None and not (self.is_quick and self._is_all_of(top, left, part)):
                         segment.flags.writeable = False
-                        cache.put((number, index), segment)
+                        cache.put((*number, index), segment)
                 region[first_row - row0 : stop_row - row0, first_col - col0 : stop_col - col0] = (
                     WHITE
                     if segment is None
@@ -259,7 +265,12 @@ class Rows:
                 )
 
     def read(
-        self, file: PositionedFile, box: tuple[int, int, int, int], cache: SegmentCache, number: int, where: str
+        self,
+        file: PositionedFile,
+        box: tuple[int, int, int, int],
+        cache: SegmentCache,
+        number: tuple[int, int],
+        where: str,
     ) -> UInt8Array:
         """Return a box (row0, col0, row1, col1) that lies inside of the level as RGB; see `Segments.read`."""
         row0, col0, row1, col1 = box
@@ -319,15 +330,15 @@ class PositionedFile:
 
 
 class SegmentCache:
-    """Decoded segments by (level, index), least recently used first out, bounded in bytes."""
+    """Decoded segments by (level, page, index), least recently used first out, bounded in bytes."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._segments: OrderedDict[tuple[int, int], UInt8Array] = OrderedDict()
+        self._segments: OrderedDict[tuple[int, int, int], UInt8Array] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[int, int]) -> UInt8Array | None:
+    def get(self, key: tuple[int, int, int]) -> UInt8Array | None:
         """Return a segment and mark it as used."""
         with self._lock:
             segment = self._segments.get(key)
@@ -335,7 +346,7 @@ class SegmentCache:
                 self._segments.move_to_end(key)
             return segment
 
-    def put(self, key: tuple[int, int], segment: UInt8Array) -> None:
+    def put(self, key: tuple[int, int, int], segment: UInt8Array) -> None:
         """Keep a segment; the newest stays even if it alone is larger than the bound."""
         with self._lock:
             if key in self._segments:

@@ -1,13 +1,16 @@
-"""Slides in TIFF files: Aperio SVS, OME-TIFF, pyramidal and flat TIFF, in tiles or strips.
+"""Slides in TIFF files: Aperio SVS, OME-TIFF, pyramidal and flat TIFF, and the makers of tiff_vendors.py.
 
 tifffile reads the structure of a file once, at opening; from then on the file's own tiles are fetched with
-positioned reads, decoded by imagecodecs and kept in a small cache. Only the pyramid of the first image is
-touched: never the label and macro pictures, which may name the patient.
+positioned reads, decoded by imagecodecs and, where a read took a part of them, kept in a small cache. Only the pyramid
+of the main image is touched: never the label and macro pictures, which may name the patient.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,11 +22,16 @@ from napari_prospector.errors import FileFormatError, UnreadFormatError
 from napari_prospector.tokens.scanners import aperio_scanner, ome_scanner, tiff_scanner
 from napari_prospector.tokens.segments import (
     DAMAGE,
+    WHITE,
     PositionedFile,
+    Rows,
     SegmentCache,
+    Segments,
 )
 from napari_prospector.tokens.slides import Level, PixelSize, Slide, stated_pixel_size
-from napari_prospector.tokens.tiff_pages import page_resolution, page_source
+from napari_prospector.tokens.tiff_pages import page_resolution, page_shape, page_source
+from napari_prospector.tokens.tiff_pyramid import LevelPages, PlacedPage, Pyramid, is_level_below
+from napari_prospector.tokens.tiff_vendors import vendor_pyramid
 
 __all__ = ["TiffSlide"]
 
@@ -48,36 +56,49 @@ class TiffSlide(Slide):
     """A slide in a TIFF file; made by `open_slide`."""
 
     def __init__(self, path: Path, mpp: float | None) -> None:
-        import tifffile
-
         try:
-            with tifffile.TiffFile(path) as tiff:
-                kind, pages = _pyramid(tiff, path.name)
-                stated = _pixel_size(tiff, kind, pages[0].keyframe)
-                scanner = _scanner(tiff, kind, pages[0].keyframe)
-                self._sources = [page_source(page, path.name) for page in pages]
+            with _opened(path) as tiff:
+                pyramid = _pyramid(tiff, path.name)
+                placed = [[_Area.of(one, level, path.name) for one in level.pages] for level in pyramid.levels]
         except FileFormatError:
             raise
         except DAMAGE as error:
             raise FileFormatError(
                 f"{path.name} is a damaged or truncated TIFF: {error}. Copy it again from where it came."
             ) from error
-        shape, first_chunk = self._sources[0].shape, self._sources[0].chunk
-        levels = tuple(Level.below(shape, source.shape, source.chunk) for source in self._sources)
-        super().__init__(path, _FORMATS[kind], levels, stated, mpp)
-        self.scanner = scanner
+        shape, first_chunk = pyramid.levels[0].shape, placed[0][0].source.chunk
+        levels = tuple(
+            Level(level.shape, (level.scale, level.scale), areas[0].source.chunk)
+            if level.scale
+            else Level.below(shape, level.shape, areas[0].source.chunk)
+            for level, areas in zip(pyramid.levels, placed, strict=True)
+        )
+        super().__init__(path, pyramid.format, levels, pyramid.stated, mpp)
+        self.scanner = pyramid.scanner
+        self._placed = placed
         self._file = PositionedFile(path)
         try:
-            for index, source in enumerate(self._sources):
-                source.check_ends(self._file.size, f"{path.name}: level {index}")
+            for index, areas in enumerate(placed):
+                for area in areas:
+                    area.source.check_ends(self._file.size, f"{path.name}: level {index}")
         except FileFormatError:
             self._file.close()
             raise
         self._cache = SegmentCache(_TILE_CACHE_BYTES if first_chunk[1] < shape[1] else _STRIP_CACHE_BYTES)
 
     def _pixels(self, level: int, row0: int, col0: int, row1: int, col1: int) -> NDArray[np.uint8]:
-        where = f"{self.name}: level {level}"
-        return self._sources[level].read(self._file, (row0, col0, row1, col1), self._cache, level, where)
+        where, areas = f"{self.name}: level {level}", self._placed[level]
+        if areas[0].covers(self.levels[level].shape):
+            return areas[0].source.read(self._file, (row0, col0, row1, col1), self._cache, (level, 0), where)
+        region = np.full((row1 - row0, col1 - col0, 3), WHITE, np.uint8)
+        for number, area in enumerate(areas):
+            top, left = max(row0, area.row), max(col0, area.col)
+            bottom, right = min(row1, area.row + area.source.shape[0]), min(col1, area.col + area.source.shape[1])
+            if top < bottom and left < right:
+                box = top - area.row, left - area.col, bottom - area.row, right - area.col
+                pixels = area.source.read(self._file, box, self._cache, (level, number), where)
+                region[top - row0 : bottom - row0, left - col0 : right - col0] = pixels
+        return region
 
     def close(self) -> None:
         """Close the file and empty the cache; later reads raise `InvalidInputError`."""
@@ -85,14 +106,60 @@ class TiffSlide(Slide):
         self._cache.clear()
 
 
-def _pyramid(tiff: Any, name: str) -> tuple[str, list[Any]]:
+@dataclass(frozen=True)
+class _Area:
+    """The pixels of a page, and where they lie in their level."""
+
+    source: Segments | Rows
+    row: int
+    col: int
+
+    @classmethod
+    def of(cls, placed: PlacedPage, level: LevelPages, name: str) -> _Area:
+        """Make it of a page; one that is alone shows no more than its level."""
+        shape = level.shape if len(level.pages) == 1 and (placed.row, placed.col) == (0, 0) else None
+        return cls(page_source(placed.page, name, shape), placed.row, placed.col)
+
+    def covers(self, shape: tuple[int, int]) -> bool:
+        """Whether it is the whole level."""
+        return (self.row, self.col) == (0, 0) and self.source.shape == shape
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file with tifffile, which knows Hamamatsu's long offsets by the suffix alone."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        if not tiff.pages or not tiff.is_ndpi or tiff.tiff.is_ndpi or tiff.byteorder != "<" or tiff.is_bigtiff:
+            yield tiff
+            return
+    with tifffile.TiffFile(path, is_ndpi=True) as tiff:
+        yield tiff
+
+
+def _pyramid(tiff: Any, name: str) -> Pyramid:
+    """Find the main image of a TIFF: of the makers with a layout of their own, or its first image."""
+    if not tiff.pages:
+        raise FileFormatError(f"{name} must hold an image; the TIFF has none. Copy it again from where it came.")
+    found = vendor_pyramid(tiff, name)
+    if found is not None:
+        return found
+    kind, pages = _first_image(tiff, name)
+    key = pages[0].keyframe
+    levels = tuple(LevelPages.of(page, page_shape(page)) for page in pages)
+    return Pyramid(_FORMATS[kind], levels, _pixel_size(tiff, kind, key), _scanner(tiff, kind, key))
+
+
+def _first_image(tiff: Any, name: str) -> tuple[str, list[Any]]:
     """Return the kind of a TIFF and the page of each level of its first image, finest first."""
-    if not tiff.pages or not tiff.series:
+    if not tiff.series:
         raise FileFormatError(f"{name} must hold an image; the TIFF has none. Copy it again from where it came.")
     baseline = tiff.series[0]
     if baseline.kind not in _FORMATS:
         raise UnreadFormatError(
-            f"{name} must be an Aperio SVS, an OME-TIFF or a plain TIFF; its kind, {baseline.kind!r}, is not read yet."
+            f"{name} must be a TIFF of Aperio, Hamamatsu, Leica, Philips, Ventana or PerkinElmer, an OME-TIFF or a"
+            f" plain TIFF; its kind, {baseline.kind!r}, is not read yet."
             " Convert it to a pyramidal OME-TIFF, for example with QuPath or bfconvert."
         )
     pages: list[Any] = []
@@ -101,7 +168,7 @@ def _pyramid(tiff: Any, name: str) -> tuple[str, list[Any]]:
         page = level.pages[0]
         if page is None or page.parent is not tiff:
             raise FileFormatError(f"{name} must hold its own pixels; they lie in another file. Save it as one file.")
-        if not pages or _is_smaller(page.keyframe, pages[-1].keyframe, pages[0].keyframe):
+        if not pages or is_level_below(page, pages[-1], pages[0]):
             pages.append(page)
     return baseline.kind, pages
 
@@ -112,14 +179,6 @@ def _check_is_one_plane(level: Any, name: str) -> None:
     if others := {axis: extent for axis, extent in extents.items() if axis not in "YXS"}:
         planes = ", ".join(f"{axis} = {extent}" for axis, extent in others.items())
         raise FileFormatError(f"{name} must be one RGB or grey plane; got {planes}. Export one plane as 8-bit RGB.")
-
-
-def _is_smaller(page: Any, above: Any, first: Any) -> bool:
-    """Whether a page can be a level: smaller than the one above it, and of the first one's proportions."""
-    if page.imagelength * page.imagewidth >= above.imagelength * above.imagewidth:
-        return False
-    wanted = page.imagelength * first.imagewidth / first.imagelength
-    return bool(abs(page.imagewidth - wanted) <= 2 + 0.01 * wanted)
 
 
 def _pixel_size(tiff: Any, kind: str, page: Any) -> PixelSize:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ _ALPHAS = {1: "premultiplied", 2: "straight"}
 _SEPARATE_PLANES = 2
 _RESOLUTION_UNITS_UM = {2: 25400.0, 3: 10000.0}  # inch, centimetre
 _END_OF_JPEG = b"\xff\xd9"
+_FRAME, _RESTART_INTERVAL = 0xFFC0, 0xFFDD
 _RESTARTS = tuple(bytes((0xFF, marker)) for marker in range(0xD0, 0xD8))
 
 Decode = Callable[[bytes, int], NDArray[Any]]
@@ -60,13 +62,22 @@ def page_source(page: Any, name: str, shape: tuple[int, int] | None = None) -> S
     if min(*stored, *shape) < 1:
         raise FileFormatError(f"{name} must hold pixels; a level has the shape {shape}. Copy it again.")
     colours = _colours(key, name)
-    offsets = np.array(page.dataoffsets, np.int64)
+    is_tiled = key.is_tiled and (key.jpegheader is None or _restarts_in_rows(key.jpegheader, stored[1]))
+    # tifffile takes Hamamatsu's restarts for tiles; where they are none, the tags have the one strip
+    offsets, sizes = (
+        np.atleast_1d(np.array(each, np.int64))
+        for each in (
+            (page.dataoffsets, page.databytecounts)
+            if is_tiled == key.is_tiled
+            else (key.tags.valueof(273), key.tags.valueof(279))
+        )
+    )
     is_separate = key.planarconfig == _SEPARATE_PLANES and key.samplesperpixel > 1
     is_plain = key.compression == _UNCOMPRESSED and key.predictor == 1 and key.fillorder == 1
-    if is_plain and not key.is_tiled and not is_separate and shape == stored:
+    if is_plain and not is_tiled and not is_separate and shape == stored:
         dtype = np.dtype(key.dtype).newbyteorder(key.parent.byteorder)
         return Rows(shape, min(int(key.rowsperstrip), shape[0]), key.samplesperpixel, dtype, offsets, colours)
-    chunk = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, stored[0]), stored[1])
+    chunk = (key.tilelength, key.tilewidth) if is_tiled else (min(key.rowsperstrip, stored[0]), stored[1])
     n_bytes = chunk[0] * chunk[1] * key.samplesperpixel * np.dtype(key.dtype).itemsize
     if not 0 < n_bytes <= _MOST_SEGMENT_BYTES:
         raise UnreadFormatError(
@@ -80,9 +91,9 @@ def page_source(page: Any, name: str, shape: tuple[int, int] | None = None) -> S
         chunk=(int(chunk[0]), int(chunk[1])),
         n_planes=key.samplesperpixel if is_separate else 1,
         offsets=offsets,
-        sizes=np.array(page.databytecounts, np.int64),
-        decode=_jpeg_decoder(page, stored) if is_jpeg else _decoder(page, name),
-        endings=_endings(key),
+        sizes=sizes,
+        decode=_jpeg_decoder(page, stored, is_tiled) if is_jpeg else _decoder(page, name),
+        endings=_endings(key, is_tiled),
         colours=colours,
         is_quick=is_jpeg,
     )
@@ -101,12 +112,26 @@ def page_resolution(page: Any, unit_um: float | None = None) -> PixelSize:
     return stated_pixel_size(widths[0], widths[1])
 
 
-def _endings(key: Any) -> tuple[bytes, ...]:
+def _restarts_in_rows(header: bytes, cols: int) -> bool:
+    """Whether the pieces of a JPEG between restarts are tiles: a whole number of them, block by block, fills a row."""
+    width, interval, place = 8, 1, 2
+    while place + 4 <= len(header):
+        marker, length = struct.unpack(">HH", header[place : place + 4])
+        if marker == _FRAME:
+            # of each component: its name, how finely it is sampled along columns and rows (4 bits each), its table
+            width = 8 * max(header[place + 11 + 3 * i] >> 4 for i in range(header[place + 9]))
+        if marker == _RESTART_INTERVAL:
+            (interval,) = struct.unpack(">H", header[place + 4 : place + 6])
+        place += 2 + length
+    return -(-cols // width) % max(1, interval) == 0
+
+
+def _endings(key: Any, is_tiled: bool) -> tuple[bytes, ...]:
     """Return what the bytes of a whole segment end with."""
     if key.compression != _JPEG:
         return (b"",)
     # Hamamatsu's pieces of one large JPEG end where the next restarts
-    return (_END_OF_JPEG, *_RESTARTS) if key.jpegheader is not None else (_END_OF_JPEG,)
+    return (_END_OF_JPEG, *_RESTARTS) if key.jpegheader is not None and is_tiled else (_END_OF_JPEG,)
 
 
 def _decoder(page: Any, name: str) -> Decode:
@@ -129,15 +154,15 @@ def _decoder(page: Any, name: str) -> Decode:
     return decoded
 
 
-def _jpeg_decoder(page: Any, stored: tuple[int, int]) -> Decode:
+def _jpeg_decoder(page: Any, stored: tuple[int, int], is_tiled: bool) -> Decode:
     """Return a decoder of JPEGs of 8 bits: libjpeg's, straight to RGB, with nothing in between."""
     import imagecodecs
 
     key = page.keyframe
-    tables, header = page.jpegtables, key.jpegheader
+    tables, header = page.jpegtables, key.jpegheader if is_tiled else None
     spaces = _jpeg_spaces(key)
     n_samples = 1 if key.planarconfig == _SEPARATE_PLANES else int(key.samplesperpixel)
-    height, width = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, stored[0]), stored[1])
+    height, width = (key.tilelength, key.tilewidth) if is_tiled else (min(key.rowsperstrip, stored[0]), stored[1])
     n_across, n_down = -(-stored[1] // width), -(-stored[0] // height)
 
     def decoded(encoded: bytes, place: int) -> NDArray[Any]:
@@ -151,7 +176,7 @@ def _jpeg_decoder(page: Any, stored: tuple[int, int]) -> Decode:
         row, col = divmod(place % (n_across * n_down), n_across)
         least = min(height, stored[0] - row * height), min(width, stored[1] - col * width)
         is_whole = pixels.shape[0] >= least[0] and pixels.shape[1] >= least[1]
-        is_over = key.is_tiled and (pixels.shape[0] > height or pixels.shape[1] > width)
+        is_over = is_tiled and (pixels.shape[0] > height or pixels.shape[1] > width)
         if pixels.shape[2] != n_samples or (not is_loose and (is_over or not is_whole)):
             raise ValueError(f"it holds {pixels.shape} instead of {(*least, n_samples)}")
         return pixels[:height, :width]
