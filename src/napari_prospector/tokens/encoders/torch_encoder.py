@@ -12,15 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.encoders.cards import EncoderCard
+from napari_prospector.tokens.encoders.devices import TorchDevice, checked_device
 from napari_prospector.tokens.encoders.heads import check_pooling, n_prefix_of, pooled_features
+from napari_prospector.tokens.encoders.memory import BatchSize, in_turns, is_out_of_memory
 from napari_prospector.tokens.encoders.patch_maps import patch_map
 
 __all__ = ["TimmEncoder", "checked_device", "patch_px_of"]
 
-# Work of one batch, floating-point operations: about a second on two CPU cores, so that cancelling
-# is prompt. It is fixed, not timed, because an embedding may depend on the batch in its last bit.
-_BATCH_WORK = {"cpu": 6.4e10, "mps": 6.4e11, "cuda": 4.0e12}
-_LARGEST_BATCH = {"cpu": 16, "mps": 64, "cuda": 256}
+Finish = Callable[[torch.Tensor], torch.Tensor]
 
 
 class TimmEncoder:
@@ -34,24 +33,50 @@ class TimmEncoder:
         `mean` and `std` must be set; `n_dims` and `patch_px` are measured.
     device
         Where it runs. On CUDA the forward pass runs under float16 autocast, elsewhere in float32.
+    compiled
+        Let torch.compile make kernels for this model, on CUDA only: the first batch takes minutes, the others less
+        time than without. Embeddings differ in their last bits from those of the plain model.
+
+    Attributes
+    ----------
+    lanes
+        How many calls of `encode` may and should run at once, in threads.
     """
 
-    def __init__(self, model: torch.nn.Module, card: EncoderCard, device: str = "cpu") -> None:
-        self._device = torch.device(device)
+    def __init__(
+        self, model: torch.nn.Module, card: EncoderCard, device: str = "cpu", *, compiled: bool = False
+    ) -> None:
+        self._device = TorchDevice(device)
         self._model = model.eval().requires_grad_(False)
         if card.mean is None or card.std is None:
             raise InvalidInputError(f"mean and std of encoder {card.name!r} are unknown. Pass mean=… and std=….")
+        if compiled and self._device.kind != "cuda":
+            raise InvalidInputError(f"compiled pays on device='cuda' only; got device={device!r}. Leave it out.")
         check_pooling(card.pooling, model, card.name)
         self._scale = 1.0 / (255.0 * torch.tensor(card.std, device=device).reshape(1, 3, 1, 1))
         self._shift = torch.tensor(card.mean, device=device).reshape(1, 3, 1, 1) * 255.0
         self.card = card
-        self._model.to(device=self._device, memory_format=torch.channels_last)
+        self.lanes = self._device.lanes
+        self._model.to(device=self._device.torch, memory_format=torch.channels_last)
+        self._features: Callable[[torch.Tensor], torch.Tensor] = self._model.forward_features
+        self._padded = False
+        self._size = BatchSize(card.name, 1)
         work, n_dims = self._measure()
-        kind = self._device.type
-        self.batch_size = int(np.clip(_BATCH_WORK[kind] // max(work, 1), 1, _LARGEST_BATCH[kind]))
+        self._size.tiles = self._device.batch_size(work, lambda n: self._encoded(self._blank(n), self._pooled))
+        if compiled:
+            self._features, self._padded = torch.compile(self._features), True
         self.card = dataclasses.replace(
             card, n_dims=n_dims, patch_px=patch_px_of(model, card.tile_px), n_prefix=n_prefix_of(model)
         )
+
+    @property
+    def batch_size(self) -> int:
+        """How many tiles it takes at once; smaller after memory did not suffice."""
+        return self._size.tiles
+
+    @batch_size.setter
+    def batch_size(self, n_tiles: int) -> None:
+        self._size.tiles = n_tiles
 
     def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the embeddings of tiles.
@@ -70,6 +95,8 @@ class TimmEncoder:
         ------
         InvalidInputError
             If `tiles` has another shape or dtype.
+        NotEnoughMemoryError
+            If not even one tile fits in memory.
         """
         self._check(tiles)
         if len(tiles) == 0:
@@ -105,21 +132,24 @@ class TimmEncoder:
                 f"tiles must be uint8 of shape (n, {tile_px}, {tile_px}, 3); got {tiles.dtype} {tiles.shape}."
             )
 
-    def _in_turns(
-        self, tiles: NDArray[np.uint8], finish: Callable[[torch.Tensor], torch.Tensor]
-    ) -> NDArray[np.float32]:
-        """Run tiles through the model in batches, and `finish` what `forward_features` gave for each."""
-        batches = [tiles[start : start + self.batch_size] for start in range(0, len(tiles), self.batch_size)]
-        return np.concatenate([self._forward(batch, finish).float().cpu().numpy() for batch in batches])
+    def _in_turns(self, tiles: NDArray[np.uint8], finish: Finish) -> NDArray[np.float32]:
+        """Run tiles through the model in batches that fit, and `finish` what `forward_features` gave for each."""
+        return in_turns(lambda part: self._encoded(part, finish), tiles, self._size)
 
-    def _forward(self, tiles: NDArray[np.uint8], finish: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    def _encoded(self, tiles: NDArray[np.uint8], finish: Finish) -> NDArray[np.float32]:
+        """Run one batch through the model; a compiled one sees only batches of one size, or it would compile again."""
+        n_tiles = len(tiles)
+        if self._padded and n_tiles < self._size.tiles:
+            tiles = np.concatenate([tiles, self._blank(self._size.tiles - n_tiles)])
+        with self._device.stream():
+            return self._device.download(self._forward(tiles, finish)[:n_tiles])
+
+    def _forward(self, tiles: NDArray[np.uint8], finish: Finish) -> torch.Tensor:
         """Return the finished features of one batch, on the device."""
-        on_device = torch.from_numpy(np.require(tiles, requirements=["C", "W"])).to(self._device)
         # Permuting rows-columns-channels gives the channels-last layout that convolutions like, without a copy.
-        pixels = (on_device.permute(0, 3, 1, 2).float() - self._shift) * self._scale
-        on_cuda = self._device.type == "cuda"
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=on_cuda):
-            return finish(self._model.forward_features(pixels))
+        pixels = self._device.upload(tiles).permute(0, 3, 1, 2).float().sub_(self._shift).mul_(self._scale)
+        with torch.inference_mode(), self._device.autocast():
+            return finish(self._features(pixels))
 
     def _patches(self, features: torch.Tensor) -> torch.Tensor:
         """Return the patch tokens of one batch, shape (n, k, k, n_dims)."""
@@ -135,31 +165,22 @@ class TimmEncoder:
             )
         return pooled
 
+    def _blank(self, n_tiles: int) -> NDArray[np.uint8]:
+        """Return so many white tiles."""
+        return np.full((n_tiles, self.card.tile_px, self.card.tile_px, 3), 255, np.uint8)
+
     def _measure(self) -> tuple[float, int]:
         """Return the work of one tile in floating-point operations, and the length of an embedding."""
-        tile_px = self.card.tile_px
-        blank = np.full((1, tile_px, tile_px, 3), 255, np.uint8)
         try:
             with FlopCounterMode(display=False) as counter:
-                pooled = self._forward(blank, self._pooled)
+                pooled = self._encoded(self._blank(1), self._pooled)
         except (AssertionError, RuntimeError) as problem:
+            if is_out_of_memory(problem):
+                self._size.halve(1, str(problem))
             raise InvalidInputError(
-                f"Encoder {self.card.name!r} cannot take tiles of tile_px={tile_px}: {problem}"
+                f"Encoder {self.card.name!r} cannot take tiles of tile_px={self.card.tile_px}: {problem}"
             ) from problem
         return float(counter.get_total_flops()), int(pooled.shape[1])
-
-
-def checked_device(device: str | None) -> str:
-    """Return the device to use; raise InvalidInputError if the machine has no such device."""
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = device.partition(":")[0]
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if kind not in available:
-        raise InvalidInputError(f"device must be 'cpu', 'cuda', 'cuda:N' or 'mps'; got {device!r}.")
-    if not available[kind]:
-        raise InvalidInputError(f"device={device!r} was asked for, but torch sees none here. Pass device='cpu'.")
-    return device
 
 
 def patch_px_of(model: torch.nn.Module, tile_px: int) -> int | None:
