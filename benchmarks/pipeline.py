@@ -57,6 +57,16 @@ def load(name: str, device: str) -> Any:
     return TimmEncoder(model, card, device)
 
 
+def make_slide(path: Path, side: int) -> Path:
+    """Write a slide that is all tissue: the middle of a drawn one, repeated."""
+    from napari_prospector.tokens.generate import draw_slide
+    from napari_prospector.tokens.pyramid import write_pyramid
+
+    image = draw_slide(SEED, True, (3600, 3600), MPP).image[700:2700, 700:2700]
+    times = -(-side // len(image))
+    return write_pyramid(path, np.tile(image, (times, times, 1))[:side, :side], MPP)
+
+
 class Clock:
     """Wall and processor seconds since it was made."""
 
@@ -142,9 +152,6 @@ def profiled(name: str, slide_path: Path, folder: Path, device: str) -> None:
 
 def main() -> None:
     """Parse the command line, measure, and write the results."""
-    from napari_prospector.tokens.generate import draw_slide
-    from napari_prospector.tokens.pyramid import write_pyramid
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", choices=MODELS, default=["vit_small", "mobilenetv2"])
     parser.add_argument("--side-tiles", type=int, default=32, help="tiles along each side of the slide")
@@ -158,11 +165,7 @@ def main() -> None:
 
     torch.set_num_threads(asked.threads or os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as temporary:
-        side = asked.side_tiles * TILE_PX
-        # the middle of a drawn slide is tissue, cut out and repeated
-        image = draw_slide(SEED, True, (3600, 3600), MPP).image[700:2700, 700:2700]
-        times = -(-side // len(image))
-        path = write_pyramid(Path(temporary) / "slide.tif", np.tile(image, (times, times, 1))[:side, :side], MPP)
+        path = make_slide(Path(temporary) / "slide.tif", asked.side_tiles * TILE_PX)
         if asked.profile:
             for name in asked.encoders:
                 profiled(name, path, Path(temporary), asked.device)
