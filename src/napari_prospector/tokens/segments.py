@@ -330,15 +330,15 @@ class PositionedFile:
 
 
 class SegmentCache:
-    """Decoded segments by (level, page, index), least recently used first out, bounded in bytes."""
+    """Decoded segments by level, page where there are several, and index; least recently used first out, bounded in bytes."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._segments: OrderedDict[tuple[int, int, int], UInt8Array] = OrderedDict()
+        self._segments: OrderedDict[tuple[int, ...], UInt8Array] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[int, int, int]) -> UInt8Array | None:
+    def get(self, key: tuple[int, ...]) -> UInt8Array | None:
         """Return a segment and mark it as used."""
         with self._lock:
             segment = self._segments.get(key)
@@ -346,7 +346,7 @@ class SegmentCache:
                 self._segments.move_to_end(key)
             return segment
 
-    def put(self, key: tuple[int, int, int], segment: UInt8Array) -> None:
+    def put(self, key: tuple[int, ...], segment: UInt8Array) -> None:
         """Keep a segment; the newest stays even if it alone is larger than the bound."""
         with self._lock:
             if key in self._segments:

@@ -64,14 +64,10 @@ def page_source(page: Any, name: str, shape: tuple[int, int] | None = None) -> S
     colours = _colours(key, name)
     is_tiled = key.is_tiled and (key.jpegheader is None or _restarts_in_rows(key.jpegheader, stored[1]))
     # tifffile takes Hamamatsu's restarts for tiles; where they are none, the tags have the one strip
-    offsets, sizes = (
-        np.atleast_1d(np.array(each, np.int64))
-        for each in (
-            (page.dataoffsets, page.databytecounts)
-            if is_tiled == key.is_tiled
-            else (key.tags.valueof(273), key.tags.valueof(279))
-        )
-    )
+    places = [page.dataoffsets, page.databytecounts]
+    if is_tiled != key.is_tiled:
+        places = [key.tags.valueof(273), key.tags.valueof(279)]
+    offsets, sizes = (np.atleast_1d(np.array(each, np.int64)) for each in places)
     is_separate = key.planarconfig == _SEPARATE_PLANES and key.samplesperpixel > 1
     is_plain = key.compression == _UNCOMPRESSED and key.predictor == 1 and key.fillorder == 1
     if is_plain and not is_tiled and not is_separate and shape == stored:
