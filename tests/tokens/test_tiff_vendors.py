@@ -21,6 +21,7 @@ from vendor_files import Written
 from napari_prospector.errors import FileFormatError, UnreadFormatError
 from napari_prospector.tokens import segments
 from napari_prospector.tokens.slides import open_slide
+from napari_prospector.tokens.tiff import TiffSlide
 
 WRITERS: dict[str, Callable[[Path], Written]] = {
     "ndpi": lambda folder: vendors.write_ndpi(folder / "scan.ndpi"),
@@ -181,7 +182,7 @@ def test_hamamatsu_without_a_lens_is_refused(tmp_path: Path) -> None:
 )
 def test_leica_areas_that_are_no_one_slide_are_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
     written = vendors.write_scn(tmp_path / "scan.scn", **options)
-    with pytest.raises(UnreadFormatError, match=said):
+    with pytest.raises(FileFormatError, match=said):
         open_slide(written.path)
 
 
@@ -256,7 +257,15 @@ def test_ventana_tiles_that_do_not_lie_as_stored_are_refused(
 ) -> None:
     written = vendors.write_bif(tmp_path / "scan.bif", **options)
     with pytest.raises(UnreadFormatError, match=said):
-        open_slide(written.path)
+        TiffSlide(written.path, None)
+
+
+def test_ventana_tiles_that_overlap_are_joined_by_openslide_where_it_is_installed(tmp_path: Path) -> None:
+    openslide = pytest.importorskip("openslide")
+    written = vendors.write_bif(tmp_path / "scan.bif", overlap=(4, 8))
+    with open_slide(written.path) as slide, openslide.OpenSlide(str(written.path)) as other:
+        assert slide.shape == other.dimensions[::-1] != written.levels[0].shape[:2]
+        assert slide.mpp == vendors.MPP
 
 
 def test_ventana_tiffs_that_name_no_areas_and_areas_that_were_not_scanned_are_read(tmp_path: Path) -> None:
@@ -281,12 +290,12 @@ def test_a_damaged_ventana_is_refused(
     written = vendors.write_bif(tmp_path / "scan.bif")
     written.path.write_bytes(written.path.read_bytes().replace(old, new))
     with pytest.raises(error, match=said):
-        open_slide(written.path)
+        TiffSlide(written.path, None)
 
 
 def test_fluorescence_in_a_qptiff_is_refused(tmp_path: Path) -> None:
     written = vendors.write_qptiff(tmp_path / "scan.qptiff", channels=5)
-    with pytest.raises(UnreadFormatError, match="brightfield QPTIFF.*holds 5 channels of 1 samples, as fluorescence"):
+    with pytest.raises(FileFormatError, match="brightfield QPTIFF.*holds 5 channels of 1 samples, as fluorescence"):
         open_slide(written.path)
 
 

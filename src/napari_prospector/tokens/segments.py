@@ -330,7 +330,7 @@ class PositionedFile:
 
 
 class SegmentCache:
-    """Decoded segments by level, page where there are several, and index; least recently used first out, bounded in bytes."""
+    """Decoded segments by level, page and index, least recently used first out, bounded in bytes."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from napari_prospector.errors import FileFormatError, UnreadFormatError
+from napari_prospector.errors import FileFormatError
 from napari_prospector.tokens.scanners import leica_scanner
 from napari_prospector.tokens.slides import stated_pixel_size
 from napari_prospector.tokens.tiff_pages import page_resolution, page_shape
@@ -54,9 +54,8 @@ def leica_pyramid(tiff: Any, name: str) -> Pyramid:
     Raises
     ------
     FileFormatError
-        The XML that describes the file is damaged.
-    UnreadFormatError
-        There is no brightfield area, or areas were scanned with different objectives.
+        The XML that describes the file is damaged, there is no
+        brightfield area, or areas were scanned with different objectives.
     """
     try:
         collection = _child(ElementTree.fromstring(tiff.pages.first.description), "collection")
@@ -94,17 +93,17 @@ def _level(tiff: Any, areas: list[_Area], index: int, nm_per_px: float, glass_nm
 
 
 def _check_areas(areas: list[_Area], images: list[_Area], name: str) -> None:
-    """Raise `UnreadFormatError` unless the areas can be one pyramid."""
+    """Raise `FileFormatError` unless the areas can be one pyramid; OpenSlide refuses the same."""
     if not areas:
         lights = sorted({area.light or "nothing" for area in images})
-        raise UnreadFormatError(
+        raise FileFormatError(
             f"{name} must hold a brightfield scan beside its macro picture; its {len(images)} images say"
             f" {', '.join(lights) or 'nothing'}. Export one plane as 8-bit RGB."
         )
     sizes = [area.nm_per_px(0) for area in areas]
     if max(sizes) > min(sizes) * (1 + _MOST_APART) or len({len(area.levels) for area in areas}) > 1:
         found = ", ".join(f"{size / 1000:.3g}" for size in sizes)
-        raise UnreadFormatError(
+        raise FileFormatError(
             f"{name} must hold areas of one objective; their pixels are {found} µm wide, in"
             f" {[len(area.levels) for area in areas]} levels. Export each area as a file of its own."
         )

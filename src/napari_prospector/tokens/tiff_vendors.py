@@ -40,9 +40,9 @@ def vendor_pyramid(tiff: Any, name: str) -> Pyramid | None:
     Raises
     ------
     FileFormatError
-        The file's own description of itself is damaged.
+        The file's own description of itself is damaged, or it holds fluorescence.
     UnreadFormatError
-        Fluorescence, tiles that overlap, or another layout that is not read.
+        Tiles that overlap, or another layout that OpenSlide may read.
     """
     first = tiff.pages.first
     if first.is_ndpi:
@@ -165,7 +165,8 @@ def _perkin_elmer(tiff: Any, name: str) -> Pyramid:
             scans.append(page)
     full = [page for page in scans if page_shape(page) == page_shape(first)]
     if len(full) != 1 or first.samplesperpixel != 3:
-        raise UnreadFormatError(
+        # not `UnreadFormatError`: OpenSlide would show the first channel as if it were a slide
+        raise FileFormatError(
             f"{name} must be a brightfield QPTIFF, one RGB image; it holds {len(full)} channels of"
             f" {first.samplesperpixel} samples, as fluorescence has them. Export one plane as 8-bit RGB."
         )
