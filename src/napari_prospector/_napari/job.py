@@ -286,6 +286,7 @@ def _check_slide(grid: TokenGrid, slide: Slide) -> None:
 def _load_encoder(job: ProspectJob, grid: TokenGrid | None = None) -> Encoder:
     """Load the encoder that the head was fitted on, as it was then, and make sure of it before hours are spent."""
     from napari_prospector.tokens.encoders.cards import load_encoder
+    from napari_prospector.tokens.encoders.projection import Projection
 
     card = encoder_of(job.head)
     if "name" not in card:
@@ -300,6 +301,9 @@ def _load_encoder(job: ProspectJob, grid: TokenGrid | None = None) -> Encoder:
             "Choose that file under 'Weights'."
         )
     options: dict[str, Any] = {name: card.get(name) or None for name in ("model_args", "mean", "std", "tile_px", "mpp")}
+    options |= {"tokens": card.get("tokens") or "tile", "overlap_px": card.get("overlap_px") or 0}
+    if card.get("projection"):
+        options["projection"] = Projection.of_record(card["projection"], job.head.attached_)
     if grid is not None:
         # a head keeps the pixel size of its tiles after rounding; a grid goes on with the one that was asked for
         options["mpp"] = grid.card["mpp"]

@@ -230,8 +230,8 @@ def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
     """Return where the tokens of a slide are kept unless the user says otherwise.
 
     Beside the slide, so that they are found again from anywhere; in the user's cache where that folder cannot be
-    written to. The encoder and its stain normalization are part of the name: two encoders on one slide are two
-    grids.
+    written to. The encoder, its kind of tokens and its stain normalization are part of the name: two encoders
+    on one slide are two grids.
 
     Parameters
     ----------
@@ -246,14 +246,26 @@ def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
         A folder ``NAME.ENCODER.tokens.zarr``.
     """
     safe_encoder = re.sub(r"[^\w.-]+", "-", str(encoder.get("name", "")))
-    normalized = str(encoder.get("stain_normalize") or "")
-    name = ".".join(part for part in (slide.name, safe_encoder, normalized) if part) + TOKENS_SUFFIX
+    normalized, finer = str(encoder.get("stain_normalize") or ""), _finer(encoder)
+    name = ".".join(part for part in (slide.name, safe_encoder, finer, normalized) if part) + TOKENS_SUFFIX
     beside = slide.parent / name
     if beside.exists() or os.access(slide.parent, os.W_OK):
         return beside
     # two folders may hold slides of one name
     folder = hashlib.sha256(os.fsencode(slide.parent)).hexdigest()[:12]
     return cache_folder() / "tokens" / folder / name
+
+
+def _finer(encoder: Mapping[str, Any]) -> str:
+    """Return the part of a token grid's name that tells patch and projected tokens from those of whole tiles."""
+    projection = encoder.get("projection") or {}
+    words = ["patch"] if encoder.get("tokens") == "patch" else []
+    words += [f"overlap{encoder['overlap_px']}"] if encoder.get("overlap_px") else []
+    if projection:
+        words.append(
+            f"{projection['kind']}{projection['n_dims']}-{str(projection['sha256'] or projection['seed'])[:8]}"
+        )
+    return "-".join(words)
 
 
 def other_tokens_paths(slide: Path) -> tuple[Path, ...]:

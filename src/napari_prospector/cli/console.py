@@ -153,6 +153,25 @@ _ENCODER_OPTIONS = (
         help="µm per pixel of a tile, whatever the slide's; default: the encoder's own.",
     ),
     click.option(
+        "--tokens",
+        type=click.Choice(["tile", "patch"]),
+        default="tile",
+        show_default=True,
+        help="One embedding a tile, or one for each patch of it: a finer map from the same forward pass.",
+    ),
+    click.option(
+        "--overlap",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="PX",
+        help="With --tokens patch: how far tiles overlap, in the encoder's pixels; only inner patches are kept.",
+    ),
+    click.option(
+        "--project",
+        metavar="KIND:DIMS",
+        help="Project tokens to fewer dimensions: pca:64 (fitted on the training slides), random:64, or a file.",
+    ),
+    click.option(
         "--stain-normalize",
         type=click.Choice(["macenko"]),
         help="Bring the tiles of every slide to one staining before they are embedded; default: as they are.",

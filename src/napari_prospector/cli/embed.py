@@ -19,6 +19,7 @@ from napari_prospector.cli.console import (
 )
 from napari_prospector.cli.embedding import SlideJob, check_names, embed_slides, encoder_from_options
 from napari_prospector.cli.main import Exit
+from napari_prospector.cli.projecting import fitted_projection, training_slides
 from napari_prospector.errors import InvalidInputError
 
 __all__ = ["embed"]
@@ -31,6 +32,7 @@ __all__ = ["embed"]
         "prospect embed cohort.csv -o tokens/",
         "prospect embed cohort.csv -o tokens/ --encoder mobilenetv2_100 --weights mobile.safetensors",
         "prospect embed cohort.csv -o normalized/ --stain-normalize macenko",
+        "prospect embed cohort.csv -o patches/ --encoder uni --weights uni.safetensors --tokens patch --project pca:64",
     ),
 )
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -89,14 +91,17 @@ def embed(
     none. What was interrupted goes on where it stopped; what is finished is left as it is.
     """
     check_place(out / "any")
-    model = encoder_from_options(encoder)
     jobs = _jobs(slides, out, mpp)
     tissue = {"method": tissue_method, "threshold": tissue_threshold}
+    asked = tissue if tissue != {"method": "otsu", "threshold": None} else None
+    teachers = training_slides(slides, mpp)
+    encoder = fitted_projection(encoder, teachers, out, quiet=as_json, tissue=asked, min_coverage=min_coverage)
+    model = encoder_from_options(encoder)
     outcomes = embed_slides(
         jobs,
         model,
         quiet=as_json,
-        tissue=tissue if tissue != {"method": "otsu", "threshold": None} else None,
+        tissue=asked,
         stride_px=stride_px,
         min_coverage=min_coverage,
         stain_normalize=encoder["stain_normalize"],

@@ -77,6 +77,9 @@ def encoder_from_options(options: Mapping[str, Any]) -> Encoder:
         mpp=options["tile_mpp"],
         device=options["device"],
         revision=options["revision"],
+        tokens=options.get("tokens") or "tile",
+        overlap_px=options.get("overlap") or 0,
+        projection=options.get("projection") or options.get("project"),
     )
 
 
@@ -93,8 +96,16 @@ def encoder_words(head: ProspectorHead, weights: str | None, device: str | None)
     ------
     InvalidInputError
         If the head was fitted on features that another tool has extracted.
+    MissingFileError
+        If its tokens were projected, and the head does not hold the projection.
     """
-    return words_of_card(head.card_.get("encoder") or {"name": "stain-texture"}, weights, device)
+    card = head.card_.get("encoder") or {"name": "stain-texture"}
+    words = words_of_card(card, weights, device)
+    if card.get("projection"):
+        from napari_prospector.tokens.encoders.projection import Projection
+
+        words["projection"] = Projection.of_record(card["projection"], head.attached_)
+    return words
 
 
 def words_of_card(card: Mapping[str, Any], weights: str | None, device: str | None) -> dict[str, Any]:
@@ -123,6 +134,8 @@ def words_of_card(card: Mapping[str, Any], weights: str | None, device: str | No
         "tile_mpp": card.get("mpp"),
         "stain_normalize": card.get("stain_normalize"),
         "device": device,
+        "tokens": card.get("tokens"),
+        "overlap": card.get("overlap_px"),
     }
 
 

@@ -22,6 +22,7 @@ from napari_prospector.cli.console import (
     told,
 )
 from napari_prospector.cli.embedding import SlideJob, embed_slides, encoder_from_options, is_finished
+from napari_prospector.cli.projecting import fitted_projection
 from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorWarning
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ def fit(
         fitted = _fitted(learned, _head_settings(options), select, report)
     head = fitted.head
     head.notes_ = (*head.notes_, *graphs.mixtures(table.labels, groups=table.groups))
-    head.save(out, graphs.head_card(table, options["datum"]) | ({"selected": fitted.sentence} if select else {}))
+    card = graphs.head_card(table, options["datum"]) | ({"selected": fitted.sentence} if select else {})
+    head.save(out, card, graphs.head_tensors())
     for note in head.notes_:
         tell(f"Note: {note}", as_json)
     result = {
@@ -244,8 +246,14 @@ def _is_given(context: click.Context, name: str) -> bool:
 
 def _check_tokens(context: click.Context, graphs: CohortGraphs, folder: Path) -> None:
     """Refuse options of the encoder that the token grids were not made with."""
-    for option, entry in (("encoder", "name"), ("stain_normalize", "stain_normalize")):
-        wanted, found = context.params[option], graphs.card.get(entry)
+    card = {"tokens": "tile", "overlap_px": 0} | graphs.card
+    for option, entry in (
+        ("encoder", "name"),
+        ("stain_normalize", "stain_normalize"),
+        ("tokens", "tokens"),
+        ("overlap", "overlap_px"),
+    ):
+        wanted, found = context.params[option], card.get(entry)
         if _is_given(context, option) and found != wanted:
             word = "--" + option.replace("_", "-")
             raise MismatchError(
@@ -276,6 +284,8 @@ def complete_tokens(cohort: Cohort, folder: Path, encoder: dict[str, Any], *, qu
     ]
     if not jobs:
         return
+    teachers = [(Path(row.path), row.mpp) for row in cohort.split("train") if not row.is_tokens]
+    encoder = fitted_projection(encoder, teachers, folder, quiet=quiet)
     model = encoder_from_options(encoder)
     tell(
         f"{len(jobs)} of {len(cohort)} slides have no finished token grid in {folder}; "

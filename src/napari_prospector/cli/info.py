@@ -121,6 +121,7 @@ def _head(file: Path) -> Description:
 
 def _folder(file: Path) -> Description:
     """Describe a token grid; any other folder is refused."""
+    from napari_prospector.core.headfile import kind_of_tokens
     from napari_prospector.tokens.store import TokenGrid
 
     if not (file / "zarr.json").exists():
@@ -129,11 +130,12 @@ def _folder(file: Path) -> Description:
         counts, attributes = grid.counts(), dict(grid.attrs)
         geometry = grid.geometry
         lines = [
-            f"Token grid of slide {attributes['slide_name']}: {geometry.rows} × {geometry.cols} tiles, "
+            f"Token grid of slide {attributes['slide_name']}: {geometry.rows} × {geometry.cols} tokens, "
             f"{grid.n_dims} dims",
-            f"encoder: {grid.card['name']}, tiles of {geometry.tile_px} px at {geometry.tile_mpp:.4g} µm/px",
+            f"encoder: {grid.card['name']}, tiles of {grid.tiles.tile_px} px at {geometry.tile_mpp:.4g} µm/px",
+            f"tokens: {kind_of_tokens(grid.card)}, {geometry.scale_um[0]:.4g} µm apart",
             f"stain: {_stain(attributes)}",
-            "tokens: " + ", ".join(f"{number:,} {state}" for state, number in counts.items()),
+            "state: " + ", ".join(f"{number:,} {state}" for state, number in counts.items()),
             _quality(grid),
             "complete" if grid.is_complete else "not complete: embed the slide again and it goes on",
         ]

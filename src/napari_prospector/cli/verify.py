@@ -158,9 +158,12 @@ def _encoder_of(file: Path, asked: dict[str, Any]) -> Encoder:
     """Load the encoder of a token grid."""
     from napari_prospector.cli.embedding import encoder_from_options, words_of_card
     from napari_prospector.tokens.gridfile import read_attributes
+    from napari_prospector.tokens.projecting import projection_beside
 
     card = read_attributes(file).get("encoder")
     if not isinstance(card, dict) or "name" not in card:
         raise InvalidInputError(f"{file.name} does not say which encoder it was made with. Leave --reembed out.")
-    weights = None if asked["weights"] is None else str(asked["weights"])
-    return encoder_from_options(words_of_card(card, weights, asked["device"]))
+    words = words_of_card(card, None if asked["weights"] is None else str(asked["weights"]), asked["device"])
+    if card.get("projection"):
+        words["projection"] = projection_beside(file, card["projection"])
+    return encoder_from_options(words)

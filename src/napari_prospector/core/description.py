@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_prospector.core.headfile import kind_of_tokens
 from napari_prospector.core.kernels import feature_names
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def describe_head(head: ProspectorHead) -> str:
         + ", ".join(f"{name} ({head.n_data_[str(name)]} data)" for name in head.classes_.tolist()),
         f"- encoder: {encoder.get('name', 'not stated')} ({len(head.quantizer_.mean_)} dims"
         + (f", {encoder['tile_px']} px tiles at {encoder['mpp']} µm/px" if encoder.get("mpp") else "")
+        + (f", {kind_of_tokens(encoder)}" if encoder.get("tokens") or encoder.get("projection") else "")
         + (f", stain normalized: {encoder['stain_normalize']}" if encoder.get("stain_normalize") else "")
         + ")",
         f"- concepts: {head.quantizer_.n_concepts_} by {head.quantize}; radius: {head.radius_} hops; "

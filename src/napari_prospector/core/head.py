@@ -192,6 +192,7 @@ class ProspectorHead(BaseEstimator):
         self.concept_names_ = [f"concept {concept}" for concept in range(self.quantizer_.n_concepts_)]
         self.n_data_ = {str(name): int((known.numbers == i).sum()) for i, name in enumerate(self.classes_)}
         self.card_: dict[str, Any] = {}
+        self.attached_: dict[str, NDArray[Any]] = {}
         self._calibrate(learned.judged, known.numbers, known.targets, learned.training.folds)
         self.color_limits_ = learned.limits
         self._set_notes(is_out_of_fold=learned.training.n_folds > 0)
@@ -316,7 +317,12 @@ class ProspectorHead(BaseEstimator):
         """Return the most probable class (n_data,) of each datum."""
         return np.asarray(self.classes_[self.predict_proba(graphs).argmax(axis=1)])
 
-    def save(self, path: str | os.PathLike[str], card: Mapping[str, Any] | None = None) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        card: Mapping[str, Any] | None = None,
+        attached: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         """Write the head to a ``*.prospector`` file.
 
         Parameters
@@ -326,6 +332,8 @@ class ProspectorHead(BaseEstimator):
         card
             What only the caller knows (``encoder``, ``mpp``, ``tile_px``, ``cohort_fingerprint``, …), values of
             JSON; merged into `card_`. No path and no name of a patient belongs here.
+        attached
+            Arrays that the caller needs again with the head, such as a projection of tokens; merged into `attached_`.
 
         Raises
         ------
@@ -333,7 +341,7 @@ class ProspectorHead(BaseEstimator):
             If the file cannot be written.
         """
         check_is_fitted(self)
-        self.card_ = {**self.card_, **(card or {})}
+        self.card_, self.attached_ = {**self.card_, **(card or {})}, {**self.attached_, **(attached or {})}
         write_head_file(path, *pack_head(self))
 
     def describe(self) -> str:

@@ -31,6 +31,7 @@ def pack_head(head: ProspectorHead) -> tuple[dict[str, NDArray[Any]], dict[str, 
     tensors = {f"quantizer.{name}": getattr(quantizer, f"{name}_") for name in QUANTIZER_TENSORS}
     tensors |= {f"kernel.{name}": getattr(kernels, name) for name in KERNEL_TENSORS}
     tensors["out_of_fold_scores"] = head.out_of_fold_scores_
+    tensors |= {f"attached.{name}": tensor for name, tensor in head.attached_.items()}
     if head.refiner_ is not None:
         tensors |= {f"refiner.{name}": getattr(head.refiner_, name) for name in REFINER_TENSORS}
     card = {
@@ -66,6 +67,8 @@ def unpack_head(head: ProspectorHead, tensors: Mapping[str, NDArray[Any]], card:
     head.is_calibrated_ = card["is_calibrated"]
     head.notes_ = tuple(card["notes"])
     head.card_ = card["card"]
+    attached = (name for name in tensors if name.startswith("attached."))
+    head.attached_ = {name.removeprefix("attached."): tensors[name] for name in attached}
     head.out_of_fold_scores_ = tensors["out_of_fold_scores"]
     chosen = card.get("chosen")
     if chosen is None:  # of version 1

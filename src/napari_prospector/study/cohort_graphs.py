@@ -7,12 +7,15 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Self, overload
 
+from numpy.typing import NDArray
+
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.headfile import kind_of_tokens
 from napari_prospector.errors import InvalidInputError, MismatchError, MissingFileError
 from napari_prospector.study.cohort import Cohort
 from napari_prospector.study.held_out import slide_marks
 from napari_prospector.study.mixtures import describe_mixtures
+from napari_prospector.tokens.projecting import projection_beside
 from napari_prospector.tokens.quality import Rules, as_mapping
 from napari_prospector.tokens.store import TokenGrid
 
@@ -160,6 +163,19 @@ class CohortGraphs(Sequence[TokenGraph]):
             "slides": sorted(slide_marks(self.contents)),
             **({"without": as_mapping(self.without)} if self.without else {}),
         }
+
+    def head_tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that a head needs to embed new slides, for `ProspectorHead.save`: a fitted projection.
+
+        Raises
+        ------
+        ProspectorError
+            As `projection_beside` does.
+        """
+        record = self.card.get("projection")
+        if not record or record["kind"] == "random":
+            return {}
+        return dict(projection_beside(self.grids[0].path, record).tensors)
 
 
 def _open(path: Path, without: Rules) -> TokenGrid:

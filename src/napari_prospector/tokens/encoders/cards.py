@@ -15,7 +15,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_prospector.errors import InvalidInputError, UnknownNameError
 from napari_prospector.tokens.encoders.encodercard import (
@@ -27,6 +27,9 @@ from napari_prospector.tokens.encoders.encodercard import (
 )
 from napari_prospector.tokens.encoders.general_cards import GENERAL_CARDS
 from napari_prospector.tokens.encoders.pathology_cards import PATHOLOGY_CARDS
+
+if TYPE_CHECKING:
+    from napari_prospector.tokens.encoders.projection import Projection
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -86,6 +89,9 @@ def load_encoder(
     device: str | None = None,
     revision: str | None = None,
     offline: bool = False,
+    tokens: str = "tile",
+    overlap_px: int = 0,
+    projection: str | Path | Projection | None = None,
 ) -> Encoder:
     """Load an encoder by name: a card's, or any timm model's with a local weight file.
 
@@ -115,6 +121,8 @@ def load_encoder(
         Commit, tag or branch of the repository on the hub, in place of the card's.
     offline
         Take weights from the cache of the hub or not at all, as the environment variable ``HF_HUB_OFFLINE`` does.
+    tokens, overlap_px, projection
+        Which tokens become a grid, as for `choose_tokens`: ``"patch"`` for one a patch instead of one a tile.
 
     Returns
     -------
@@ -126,9 +134,9 @@ def load_encoder(
     UnknownNameError
         If neither a card nor a timm model has that name.
     InvalidInputError
-        If an option cannot be, or weights are needed and not given.
+        If an option cannot be, weights are needed and not given, or the encoder gives no patch tokens.
     MissingFileError
-        If the weight file does not exist.
+        If the weight file, or that of the projection, does not exist.
     FileFormatError
         If the weight file is damaged, does not fit the model, or is not the one that the hub states.
     AccessError
@@ -137,6 +145,8 @@ def load_encoder(
         If the hub cannot be reached, or the machine is offline and the weights are not in the cache.
     StorageError
         If a download does not fit on the disk.
+    MismatchError
+        If the projection was made for other tokens.
 
     Examples
     --------
@@ -156,9 +166,12 @@ def load_encoder(
         offline=offline,
     )
     found = _find(name)
-    if isinstance(found, EncoderCard):
-        return _load_card(found, options)
-    return found.load(options)
+    encoder = _load_card(found, options) if isinstance(found, EncoderCard) else found.load(options)
+    if (tokens, overlap_px, projection) == ("tile", 0, None):
+        return encoder
+    from napari_prospector.tokens.encoders.chosen_tokens import choose_tokens
+
+    return choose_tokens(encoder, tokens, overlap_px, projection)
 
 
 def _find(name: str) -> EncoderCard | EncoderProvider:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError, MismatchError, UnknownNameError
-from napari_prospector.tokens.encoders.cards import Encoder, EncoderCard, PatchEncoder
-from napari_prospector.tokens.encoders.projection import Projection
+from napari_prospector.tokens.encoders.encodercard import Encoder, EncoderCard, PatchEncoder
+from napari_prospector.tokens.encoders.projection import Projection, named_projection
 
 __all__ = ["ChosenTokens", "choose_tokens"]
 
@@ -17,7 +18,10 @@ KINDS = ("tile", "patch")
 
 
 def choose_tokens(
-    encoder: Encoder, tokens: str = "patch", overlap_px: int = 0, projection: Projection | None = None
+    encoder: Encoder,
+    tokens: str = "patch",
+    overlap_px: int = 0,
+    projection: str | Path | Projection | None = None,
 ) -> Encoder:
     """Return an encoder of other tokens, for `embed_slide`.
 
@@ -32,7 +36,8 @@ def choose_tokens(
         How far neighbouring tiles overlap, in pixels of the encoder: a whole number of patches. Half of them are
         dropped at each side of a tile, so that those that are kept have seen more of what lies around them. 0: none.
     projection
-        Applied to every token; None: embeddings stay as they are.
+        Applied to every token: ``"random:64"``, the file of a fitted one, or the projection itself. None: embeddings
+        stay as they are.
 
     Returns
     -------
@@ -47,6 +52,8 @@ def choose_tokens(
         The encoder gives no patch tokens, or the overlap is no whole number of patches or leaves none.
     MismatchError
         The projection was made for other tokens.
+    MissingFileError, FileFormatError
+        The file of the projection does not exist, or is none.
 
     Examples
     --------
@@ -76,17 +83,20 @@ class ChosenTokens:
         As for `choose_tokens`.
     """
 
-    def __init__(self, encoder: Encoder, tokens: str, overlap_px: int, projection: Projection | None) -> None:
-        self._encoder, self._projection = encoder, projection
+    def __init__(
+        self, encoder: Encoder, tokens: str, overlap_px: int, projection: str | Path | Projection | None
+    ) -> None:
+        self._encoder = encoder
         card = replace(encoder.card, tokens=tokens, overlap_px=overlap_px)
         self._inner = slice(None)
         if tokens == "patch":
             n_dims, n_patches = _measured(encoder)
             card = replace(card, n_dims=n_dims, patch_px=card.tile_px // n_patches)
             self._inner = _inner_patches(card, n_patches)
-        if projection is not None:
-            projection.check_belongs(card)
-            card = replace(card, n_dims=projection.n_dims, projection=projection.record)
+        self._projection = named_projection(projection, card) if isinstance(projection, str | Path) else projection
+        if self._projection is not None:
+            self._projection.check_belongs(card)
+            card = replace(card, n_dims=self._projection.n_dims, projection=self._projection.record)
         self.card: EncoderCard = card
 
     @property

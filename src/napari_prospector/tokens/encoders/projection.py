@@ -24,14 +24,14 @@ from safetensors.numpy import save as to_bytes
 
 from napari_prospector.errors import FileFormatError, InvalidInputError, MismatchError, MissingFileError
 from napari_prospector.tokens.durable import storage_errors, write_whole
-from napari_prospector.tokens.encoders.cards import EncoderCard
+from napari_prospector.tokens.encoders.encodercard import EncoderCard
 
-__all__ = ["PcaSample", "Projection", "parse_projection", "random_projection"]
+__all__ = ["PcaSample", "Projection", "named_projection", "parse_projection", "random_projection"]
 
 FORMAT = "napari-prospector projection"
 _KINDS = ("random", "pca")
 # What must be the same for a sample of tokens to speak for others.
-_MADE_FOR = ("name", "weights_sha256", "tile_px", "mpp", "tokens", "overlap_px", "stain_normalize")
+_MADE_FOR = ("name", "weights_sha256", "tile_px", "mpp", "tokens", "overlap_px")
 
 Floats = NDArray[np.floating[Any]]
 
@@ -86,7 +86,7 @@ class Projection:
     @property
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """Axes and mean by name."""
-        return {"axes": self.axes, "mean": self.mean}
+        return {"projection.axes": self.axes, "projection.mean": self.mean}
 
     def apply(self, vectors: Floats) -> NDArray[np.float32]:
         """Project embeddings, shape (..., n_from), to (..., n_dims).
@@ -143,7 +143,7 @@ class Projection:
         try:
             with safe_open(source, framework="numpy") as stream:
                 about = json.loads((stream.metadata() or {}).get("projection", "null"))
-                axes, mean = stream.get_tensor("axes"), stream.get_tensor("mean")
+                axes, mean = stream.get_tensor("projection.axes"), stream.get_tensor("projection.mean")
             if about["format"] != FORMAT:
                 raise ValueError(f"it is a {about['format']}")
             found = cls(about["kind"], axes, mean, about["seed"], about["made_for"], about["explained"])
@@ -175,12 +175,13 @@ class Projection:
         """
         if record["kind"] == "random":
             return random_projection(record["n_from"], record["n_dims"], record["seed"])
-        if not {"axes", "mean"} <= set(tensors):
+        if not {"projection.axes", "projection.mean"} <= set(tensors):
             raise MissingFileError(
-                f"The projection {str(record['sha256'])[:8]} that these tokens went through is not at hand. Pass"
-                " --project FILE, the *.safetensors file beside the token grids that it was fitted for."
+                f"The projection {str(record['sha256'])[:8]} that these tokens went through is not at hand. It is"
+                " projection.safetensors beside the token grids; `prospect fit` puts it into the head, in Python pass"
+                " CohortGraphs.head_tensors() to head.save."
             )
-        found = cls(record["kind"], tensors["axes"], tensors["mean"])
+        found = cls(record["kind"], tensors["projection.axes"], tensors["projection.mean"])
         try:
             found._check_numbers(record["sha256"])
         except ValueError as error:
@@ -220,6 +221,32 @@ def parse_projection(words: str) -> tuple[str, int]:
             f"A projection must be pca:DIMS, random:DIMS or a *.safetensors file, such as pca:64; got {words!r}."
         )
     return found[1], int(found[2])
+
+
+def named_projection(name: str | Path, card: EncoderCard) -> Projection:
+    """Return the projection that a word or a file stands for.
+
+    Parameters
+    ----------
+    name
+        ``"random:64"``, or a file that `Projection.save` wrote.
+    card
+        Of the tokens before they are projected.
+
+    Raises
+    ------
+    InvalidInputError
+        It is neither, or ``"pca:64"``, which must be fitted first.
+    """
+    if str(name).endswith(".safetensors"):
+        return Projection.load(name)
+    kind, n_dims = parse_projection(str(name))
+    if kind == "pca":
+        raise InvalidInputError(
+            f"Principal axes must be fitted on slides; got {name!r}. `prospect embed --project {name}` does so; in"
+            " Python pass what PcaSample.projection returns."
+        )
+    return random_projection(card.n_dims or 0, n_dims)
 
 
 def random_projection(n_from: int, n_dims: int, seed: int = 0) -> Projection:
