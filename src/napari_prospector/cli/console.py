@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 from rich import box
@@ -236,18 +236,26 @@ def told(result: Mapping[str, Any], as_json: bool, lines: Sequence[str]) -> None
             click.echo(line)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
-    """Print a table on stdout; its first column may wrap, the others stay whole."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str,
+    wrapping: Sequence[str] = (),
+    piped_width: int = _PIPED_WIDTH,
+) -> None:
+    """Print a table on stdout; its first column and those in `wrapping` may wrap, the others stay whole."""
     from rich.table import Table
 
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < 2 else "right", no_wrap=number > 0)
+        folds = column in wrapping
+        justify: Literal["left", "right"] = "left" if number < 2 or folds else "right"
+        table.add_column(column, justify=justify, no_wrap=number > 0 and not folds, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(table)
+    Console(markup=False, width=None if sys.stdout.isatty() else piped_width).print(table)
 
 
 def check_place(path: Path) -> None:

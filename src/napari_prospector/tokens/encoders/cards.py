@@ -38,6 +38,7 @@ __all__ = [
     "EncoderOptions",
     "EncoderProvider",
     "PatchEncoder",
+    "encoder_card",
     "list_encoders",
     "load_encoder",
 ]
@@ -76,6 +77,22 @@ def list_encoders() -> tuple[EncoderCard, ...]:
                 f"The encoder {entry_point.name!r} of {entry_point.value} cannot be read: {problem}", stacklevel=2
             )
     return tuple(cards[name] for name in sorted(cards))
+
+
+def encoder_card(name: str) -> EncoderCard:
+    """Return the card of an encoder by name, before loading: a built-in one's, a registered one's or a timm model's.
+
+    Raises
+    ------
+    UnknownNameError
+        If neither a card nor a timm model has that name.
+
+    Examples
+    --------
+    >>> encoder_card("uni2-h").n_dims
+    1536
+    """
+    return _card_of(_find(name))
 
 
 def load_encoder(
@@ -150,6 +167,7 @@ def load_encoder(
 
     Examples
     --------
+    >>> import numpy as np
     >>> encoder = load_encoder("stain-texture", mpp=1.0)
     >>> encoder.encode(np.full((2, 224, 224, 3), 255, np.uint8)).shape == (2, encoder.card.n_dims)
     True
