@@ -36,11 +36,26 @@ def test_every_command_is_offered_somewhere() -> None:
     assert {command.id for command in contributions.commands or ()} == offered
 
 
-@pytest.mark.parametrize("file", ["photo.png", "photo.jpg", "cells.czi", "volume.zarr", "case7.svs.txt"])
+@pytest.mark.parametrize("file", ["photo.png", "photo.jpg", "cells.nd2", "volume.n5", "case7.svs.txt"])
 def test_files_of_others_are_not_claimed(plugin: Any, npe2pm: Any, file: str) -> None:
     assert "napari-prospector" not in {reader.plugin_name for reader in npe2pm.iter_compatible_readers([file])}
 
 
-@pytest.mark.parametrize("file", ["case7.svs", "CASE7.SVS", "case7.tif", "case7.ome.tiff", "tumour.prospector"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        *(
+            "case7.svs",
+            "CASE7.SVS",
+            "case7.tif",
+            "case7.ome.tiff",
+            "case7.ndpi",
+            "case7.mrxs",
+            "case7.dcm",
+            "case7.czi",
+        ),
+        *("case7.ome.zarr", "case7.zarr", "tumour.prospector"),
+    ],
+)
 def test_our_files_are_claimed(plugin: Any, npe2pm: Any, file: str) -> None:
     assert "napari-prospector" in {reader.plugin_name for reader in npe2pm.iter_compatible_readers([file])}

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
+from slide_files import MPP, drawn, levels_of, write_dicom, write_zarr
 
 from napari_prospector._napari.layers import provenance
 from napari_prospector._napari.panel import ProspectPanel, show_panel
@@ -74,6 +76,27 @@ def test_a_small_flat_tiff_is_left_to_others(tmp_path: Path) -> None:
     assert get_slide_reader(str(tmp_path / "nowhere.tif")) is None
 
 
+def test_a_slide_that_is_a_folder_opens(viewer: Any, tmp_path: Path, notes: list[str]) -> None:
+    image = drawn()
+    write_zarr(tmp_path / "case7.ome.zarr", levels_of(image))
+    (layer,) = viewer.open(str(tmp_path / "case7.ome.zarr"), plugin=OURS)
+    assert layer.data.shape == image.shape
+    assert layer.scale.tolist() == [MPP, MPP]
+    assert not notes
+    np.testing.assert_array_equal(np.asarray(layer.data[1]), image[::2, ::2])
+
+
+def test_zarr_and_dicom_of_another_kind_are_left_to_others(tmp_path: Path) -> None:
+    stack = zarr.open_group(str(tmp_path / "stack.zarr"), mode="w")
+    stack.create_array("0", shape=(3, 5, 7), dtype="uint16")
+    assert get_slide_reader(str(tmp_path / "stack.zarr")) is None
+    (tmp_path / "scan.dcm").write_bytes(bytes(128) + b"DICM" + bytes(16))
+    assert get_slide_reader(str(tmp_path / "scan.dcm")) is None
+    assert get_slide_reader(str(tmp_path)) is None
+    write_dicom(tmp_path / "slide.dcm", drawn())
+    assert get_slide_reader(str(tmp_path / "slide.dcm")) is not None
+
+
 def test_a_stack_of_slides_is_left_to_others(slide_file: Path) -> None:
     assert get_slide_reader([str(slide_file), str(slide_file)]) is None
     assert get_slide_reader([str(slide_file)]) is not None
@@ -106,6 +129,7 @@ def test_folders_and_files_of_others_are_left_to_them(tmp_path: Path) -> None:
     (tmp_path / "volume.zarr").mkdir()
     (tmp_path / "file.tokens.zarr").touch()
     assert get_grid_reader(str(tmp_path / "volume.zarr")) is None
+    assert get_slide_reader(str(tmp_path / "volume.zarr")) is None
     assert get_grid_reader(str(tmp_path / "file.tokens.zarr")) is None
     assert get_head_reader(str(tmp_path / "head.safetensors")) is None
 

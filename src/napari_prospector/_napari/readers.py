@@ -1,7 +1,7 @@
 """What napari calls when a file is dropped on the viewer: slides, token grids, heads.
 
 A reader returns None for what is not ours, so that napari asks another plugin. It does so for files whose name
-is everybody's (`*.tif`); what is ours by its name is refused with the reason.
+is everybody's (`*.tif`, `*.zarr`); what is ours by its name is refused with the reason.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ __all__ = ["get_grid_reader", "get_head_reader", "get_slide_reader"]
 Paths = str | Sequence[str]
 Reader = Callable[[Paths], list[LayerTuple]]
 
+# what is not only slides
+EVERYBODYS = {".btf", ".czi", ".dcm", ".tif", ".tiff", ".zarr"}
 # a plain TIFF of this many pixels a side is a slide, whatever else it lacks
 SLIDE_FROM_PX = 4096
 # what napari's convention says for "read, and there is no layer"
@@ -24,11 +26,11 @@ NO_LAYER: LayerTuple = (None,)  # type: ignore[assignment]
 
 
 def get_slide_reader(path: Paths) -> Reader | None:
-    """Return a reader if `path` is a slide; a TIFF of another kind is left to others."""
+    """Return a reader if `path` is a slide; TIFF, zarr, DICOM and CZI of another kind are left to others."""
     file = _single(path)
-    if file is None or not file.is_file():
+    if file is None or not file.exists() or file.name.endswith(".tokens.zarr"):
         return None
-    if file.suffix.lower() in (".tif", ".tiff") and not _looks_like_slide(file):
+    if (file.is_dir() or file.suffix.lower() in EVERYBODYS) and not _looks_like_slide(file):
         return None
     return read_slide
 
@@ -94,7 +96,7 @@ def _single(path: Paths) -> Path | None:
 
 
 def _looks_like_slide(file: Path) -> bool:
-    """Whether a TIFF is more than a picture: it has levels, states a pixel size, or is large."""
+    """Whether a file is more than a picture that we can read: it has levels, states a pixel size, or is large."""
     from napari_prospector.tokens.slides import open_slide
 
     try:

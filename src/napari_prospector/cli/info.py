@@ -22,12 +22,8 @@ Description = tuple[dict[str, Any], list[str]]
 
 _KNOWN = (
     "heads (*.prospector), token grids (*.tokens.zarr), cohort tables (*.csv), maps and their tables, evaluations, "
-    "reports, and slides (TIFF, SVS, PNG, JPEG)"
+    "reports, and slides (TIFF, SVS, OME-Zarr, DICOM, PNG, JPEG and others)"
 )
-# what does not end so, and cannot be read, is no damaged slide
-_SLIDE_SUFFIXES = (
-    ".bif .btf .czi .dcm .isyntax .jpeg .jpg .mrxs .ndpi .ome .png .qptiff .scn .svs .tif .tiff .vms .vmu .vsi"
-).split()
 # the first columns of the tables that are made here
 _TOKEN_TABLE = ["row", "col", "row0_px", "col0_px"]
 _EVALUATION_TABLE = ["method", "map", "ap"]
@@ -120,12 +116,15 @@ def _head(file: Path) -> Description:
 
 
 def _folder(file: Path) -> Description:
-    """Describe a token grid; any other folder is refused."""
+    """Describe a token grid, or a slide that is a folder."""
     from napari_prospector.core.headfile import kind_of_tokens
+    from napari_prospector.tokens.formats import is_slide_folder
     from napari_prospector.tokens.store import TokenGrid
 
+    if is_slide_folder(file):
+        return _slide(file)
     if not (file / "zarr.json").exists():
-        raise _unknown(file, "a folder that is no token grid")
+        raise _unknown(file, "a folder that is no token grid and no slide")
     with TokenGrid.open(file) as grid:
         counts, attributes = grid.counts(), dict(grid.attrs)
         geometry = grid.geometry
@@ -264,12 +263,14 @@ def _map(file: Path) -> Description | None:
 
 def _slide(file: Path) -> Description:
     """Describe a slide."""
+    from napari_prospector.tokens.formats import SLIDE_SUFFIXES
     from napari_prospector.tokens.slides import open_slide
 
     try:
         opened = open_slide(file)
     except FileFormatError as error:
-        if file.suffix.lower() in _SLIDE_SUFFIXES:
+        # what does not end so, and cannot be read, is no damaged slide
+        if file.suffix.lower() in SLIDE_SUFFIXES or file.is_dir():
             raise
         raise _unknown(file, "nothing that is known here") from error
     with opened as slide:

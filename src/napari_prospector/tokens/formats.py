@@ -14,7 +14,7 @@ from napari_prospector.errors import (
 )
 from napari_prospector.tokens.slides import Slide
 
-__all__ = ["READ", "SLIDE_SUFFIXES", "slide_at"]
+__all__ = ["READ", "SLIDE_SUFFIXES", "is_slide_folder", "slide_at"]
 
 READ = (
     "TIFF (SVS, OME-TIFF and others), OME-Zarr 0.4 and 0.5, DICOM, PNG and JPEG, and through openslide MRXS, VMS, VMU,"
@@ -75,6 +75,16 @@ def slide_at(path: Path, mpp: float | None) -> Slide:
 
         return ImageSlide(path, picture, mpp)
     return _unknown(path, mpp, start)
+
+
+def is_slide_folder(folder: Path) -> bool:
+    """Tell whether a folder is an OME-Zarr slide, or holds DICOM files; nothing of it is opened further."""
+    from napari_prospector.tokens.dicomfile import is_dicom
+    from napari_prospector.tokens.ngff import is_image, is_zarr
+
+    if is_zarr(folder):
+        return is_image(folder)
+    return any(is_dicom(file) for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
 
 
 def _in_folder(path: Path, mpp: float | None) -> Slide:

@@ -15,7 +15,7 @@ from typing import Any
 
 from napari_prospector.errors import FileFormatError, StorageError, UnreadFormatError
 
-__all__ = ["Image", "find_image", "is_zarr"]
+__all__ = ["Image", "find_image", "is_image", "is_zarr"]
 
 _VERSIONS = ("0.4", "0.5")
 _UNITS_UM = {
@@ -66,6 +66,15 @@ class Image:
 def is_zarr(folder: Path) -> bool:
     """Tell whether a folder is a zarr group or array of either format."""
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"))
+
+
+def is_image(folder: Path) -> bool:
+    """Tell whether a zarr folder says that it is an OME-Zarr image, sound or not."""
+    try:
+        attributes = _attributes(folder)
+    except (FileFormatError, StorageError):
+        return False
+    return "multiscales" in attributes or "bioformats2raw.layout" in attributes
 
 
 def find_image(folder: Path) -> Image:
@@ -138,13 +147,15 @@ def _image(folder: Path, name: str, attributes: Mapping[str, Any]) -> Image:
     """Turn the attributes of a group into an image."""
     multiscale = attributes["multiscales"][0]
     is_v3 = (folder / "zarr.json").is_file()
-    version = str(attributes.get("version" if is_v3 else "", multiscale.get("version", "0.5" if is_v3 else "0.4")))
+    version = str(attributes.get("version", "0.5") if is_v3 else multiscale.get("version", "0.4"))
     axes = multiscale.get("axes")
     if version not in _VERSIONS or not (axes and all(isinstance(axis, dict) for axis in axes)):
         raise UnreadFormatError(
             f"{name} must be OME-Zarr 0.4 or 0.5; it is of version {version}. Write it anew with bioformats2raw or"
             " ome-zarr-py."
         )
+    if not multiscale["datasets"]:
+        raise FileFormatError(f"{name} must hold at least one level; its metadata lists none. Copy it again.")
     names = tuple(str(axis["name"]).lower() for axis in axes)
     if len(set(names)) < len(names) or not {"y", "x"} <= set(names) <= set("tczyx"):
         raise UnreadFormatError(f"{name} must have the axes y and x, and of t, c, z any; got {', '.join(names)}.")
