@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Instance:
     """What one file says: sizes are (rows, cols) in pixels, `spacing_um` is the (height, width) of a pixel in µm."""
 
     path: Path
-    series: str
+    series: str = field(repr=False)  # leads to a hospital
     flavour: str
     syntax: str
     shape: tuple[int, int]
@@ -54,7 +54,7 @@ class Instance:
     is_planar: bool
     spacing_um: tuple[float | None, float | None]
     scanner: str | None
-    source: str | None
+    source: str | None = field(repr=False)
     first_frame: int
     organization: str
     pixels_at: int
@@ -127,7 +127,11 @@ def read_instance(path: Path) -> Instance:
         pydicom is not installed.
     """
     dataset, place = _parsed(path, _ATTRIBUTES)
-    if str(dataset.get("SOPClassUID", "")) != _WHOLE_SLIDE:
+    if "SOPClassUID" not in dataset:
+        raise FileFormatError(
+            f"{path.name} is a damaged or truncated DICOM file: it does not say its kind. Copy it again."
+        )
+    if str(dataset.SOPClassUID) != _WHOLE_SLIDE:
         raise UnreadFormatError(
             f"{path.name} must be a VL Whole Slide Microscopy Image; it is another kind of DICOM file."
             " Name the file, or the folder, of the slide."
