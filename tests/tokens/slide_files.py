@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import tifffile
 import zarr
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.sequence import Sequence as Items
@@ -241,4 +242,22 @@ def write_series(path: Path, images: Sequence[np.ndarray], mpp: float = MPP, **o
     for flavour, grey in (("LABEL", 7), ("OVERVIEW", 9)):
         picture = np.full((53, 47, 3), grey, np.uint8)
         write_dicom(path / f"a-{flavour}.dcm", picture, None, flavour=flavour, SpecimenLabelInImage="YES")
+    return path
+
+
+# --- what only openslide reads
+
+
+def write_vms(path: Path, image: np.ndarray, mpp: float = MPP) -> Path:
+    """Write a Hamamatsu VMS: an index beside a JPEG with restart markers; its sides must be multiples of 8."""
+    rows, cols = image.shape[:2]
+    pictures = {"picture.jpg": image, "map.jpg": image[::4, ::4], "macro.jpg": np.full((64, 64, 3), 9, np.uint8)}
+    for name, pixels in pictures.items():
+        options: dict[str, Any] = {"quality": 95, "subsampling": 0, "restart_marker_blocks": 4}
+        Image.fromarray(pixels).save(path.parent / f"{path.stem}_{name}", **options)
+    lines = ["[Virtual Microscope Specimen]", "NoLayers=1", "NoJpegColumns=1", "NoJpegRows=1", "SourceLens=20"]
+    for key, name in (("ImageFile", "picture.jpg"), ("MapFile", "map.jpg"), ("MacroImage", "macro.jpg")):
+        lines.append(f"{key}={path.stem}_{name}")
+    lines += [f"PhysicalWidth={round(cols * mpp * 1000)}", f"PhysicalHeight={round(rows * mpp * 1000)}"]
+    path.write_text("\n".join(lines) + "\n")
     return path
