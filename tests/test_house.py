@@ -136,8 +136,8 @@ def imports_of_foreign_trades(file: File) -> Iterator[str]:
             yield f"{where}: only _napari knows {package}"
         if package in QT and file.unit != "_napari" and not in_adapter:
             yield f"{where}: only _napari and the adapters know {package}"
-        if package in {"dask", "distributed"} and file.path.stem != "cohort":
-            yield f"{where}: study/cohort.py is the only home of {package}"
+        if package in {"dask", "distributed"} and file.path.stem != "cluster":
+            yield f"{where}: study/cluster.py is the only home of {package}"
         is_foreign = package not in sys.stdlib_module_names | SCIENCE | {"napari_prospector"}
         if file.room in (0, 1) and is_foreign:
             yield f"{where}: room {file.room} knows {sorted(SCIENCE)} only, not {package}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "AccessError",
+    "ClusterError",
     "FileFormatError",
     "InvalidInputError",
     "MismatchError",
@@ -23,6 +24,7 @@ __all__ = [
     "StoreBusyError",
     "UnknownNameError",
     "UnreadFormatError",
+    "WorkerLostError",
 ]
 
 
@@ -88,3 +90,11 @@ class UnknownNameError(ProspectorError, KeyError):
     def __str__(self) -> str:
         """Return the message itself; `KeyError` would quote it."""
         return str(self.args[0]) if self.args else ""
+
+
+class ClusterError(ProspectorError, ConnectionError):
+    """A cluster does not answer, or has dropped what it was to do."""
+
+
+class WorkerLostError(ClusterError):
+    """The processes that worked on one datum died one after the other."""

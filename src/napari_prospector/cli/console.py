@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -36,6 +37,7 @@ __all__ = [
     "told",
     "grids_option",
     "weights_option",
+    "workers_options",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -185,6 +187,40 @@ def encoder_options(command: Command) -> Command:
     for option in reversed(_ENCODER_OPTIONS):
         command = option(command)
     return command
+
+
+_WORKERS_OPTIONS = (
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Let the workers of a Dask cluster do the work; of its scheduler, such as tcp://node7:8786.",
+    ),
+    click.option(
+        "--workers",
+        "n_workers",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes on this machine to do the work; 1: this one.",
+    ),
+)
+
+
+def workers_options(command: Command) -> Command:
+    """Add the options that say who does the work; the command gets their workers, or None, as `client`."""
+
+    @functools.wraps(command)
+    def with_client(*arguments: Any, scheduler: str | None, n_workers: int, **options: Any) -> Any:
+        from napari_prospector.study.cluster import open_workers
+
+        if scheduler is not None and n_workers > 1:
+            raise click.UsageError("--scheduler and --workers contradict each other; leave out one.")
+        client = click.get_current_context().with_resource(open_workers(scheduler, n_workers))
+        return command(*arguments, client=client, **options)
+
+    for option in reversed(_WORKERS_OPTIONS):
+        with_client = option(with_client)
+    return with_client  # type: ignore[return-value]
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,11 +17,17 @@ from napari_prospector.cli.console import (
     mpp_option,
     tell,
     told,
+    workers_options,
 )
-from napari_prospector.cli.embedding import SlideJob, check_names, embed_slides, encoder_from_options
+from napari_prospector.cli.embedding import check_names, embed_slides, encoder_for
 from napari_prospector.cli.main import Exit
 from napari_prospector.cli.projecting import fitted_projection, training_slides
 from napari_prospector.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from napari_prospector.study.cluster import AnyClient
+    from napari_prospector.study.embed_cohort import Embedded, SlideJob
+    from napari_prospector.tokens.encoders.cards import Encoder
 
 __all__ = ["embed"]
 
@@ -71,6 +78,7 @@ __all__ = ["embed"]
 )
 @click.option("--overwrite", is_flag=True, help="Start anew where a token grid is there already.")
 @click.option("--retry-failed", is_flag=True, help="Try tiles again that failed in an earlier run.")
+@workers_options
 @json_option
 def embed(
     slides: tuple[Path, ...],
@@ -83,6 +91,7 @@ def embed(
     overwrite: bool,
     retry_failed: bool,
     as_json: bool,
+    client: AnyClient | None,
     **encoder: Any,
 ) -> int:
     """Cut SLIDES into tiles, embed them, and store them as NAME.tokens.zarr.
@@ -96,10 +105,11 @@ def embed(
     asked = tissue if tissue != {"method": "otsu", "threshold": None} else None
     teachers = training_slides(slides, mpp)
     encoder = fitted_projection(encoder, teachers, out, quiet=as_json, tissue=asked, min_coverage=min_coverage)
-    model = encoder_from_options(encoder)
+    model = encoder_for(encoder, client)
     outcomes = embed_slides(
         jobs,
         model,
+        client=client,
         quiet=as_json,
         tissue=asked,
         stride_px=stride_px,
@@ -115,8 +125,14 @@ def embed(
         for outcome in outcomes
         if outcome.error is None
     ]
-    card = model.card.to_json() | {"stain_normalize": encoder["stain_normalize"]}
-    told({"encoder": card, "slides": [asdict(outcome) for outcome in outcomes]}, as_json, lines)
+    told(
+        {
+            "encoder": _card(model, outcomes, encoder["stain_normalize"]),
+            "slides": [asdict(outcome) for outcome in outcomes],
+        },
+        as_json,
+        lines,
+    )
     if not broken:
         return Exit.OK
     if len(outcomes) > 1:
@@ -124,9 +140,23 @@ def embed(
     return Exit.REFUSED if all(outcome.error for outcome in outcomes) else Exit.PARTLY
 
 
+def _card(
+    encoder: Encoder | Mapping[str, Any], outcomes: Sequence[Embedded], stain_normalize: str | None
+) -> dict[str, Any]:
+    """Return the encoder's card; where workers have loaded it, that of a store which they have made."""
+    from napari_prospector.tokens.encoders.cards import Encoder
+    from napari_prospector.tokens.store import TokenGrid
+
+    if isinstance(encoder, Encoder):
+        return encoder.card.to_json() | {"stain_normalize": stain_normalize}
+    made = [outcome for outcome in outcomes if outcome.error is None]
+    return TokenGrid.open(made[0].tokens).card if made else dict(encoder)
+
+
 def _jobs(slides: tuple[Path, ...], tokens: Path, mpp: float | None) -> list[SlideJob]:
     """Turn paths, or one cohort table, into slides to embed."""
     from napari_prospector.study.cohort import Cohort, token_store_path
+    from napari_prospector.study.embed_cohort import SlideJob
 
     tables = [slide for slide in slides if slide.suffix.lower() == ".csv"]
     if tables and len(slides) > 1:

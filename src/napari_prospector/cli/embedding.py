@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_prospector.cli.console import progress_bar, tell, tell_error
-from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorError
+from napari_prospector.errors import InvalidInputError, MismatchError
 
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.study.cluster import AnyClient
+    from napari_prospector.study.embed_cohort import Embedded, SlideJob
+    from napari_prospector.tokens.embed import EmbedProgress
     from napari_prospector.tokens.encoders.cards import Encoder
 
 __all__ = [
-    "Embedded",
-    "SlideJob",
     "check_names",
     "embed_slides",
     "encoder_from_options",
@@ -27,26 +27,6 @@ __all__ = [
     "parse_model_args",
     "words_of_card",
 ]
-
-
-@dataclass(frozen=True)
-class SlideJob:
-    """One slide to embed: its path, where the tokens go, and its pixel size where the file states none."""
-
-    slide: Path
-    tokens: Path
-    mpp: float | None = None
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What came of one slide; `error` is a sentence or None."""
-
-    slide: str
-    tokens: str
-    done: int
-    failed: int
-    error: str | None = None
 
 
 def parse_model_args(words: Sequence[str]) -> dict[str, Any]:
@@ -63,24 +43,37 @@ def parse_model_args(words: Sequence[str]) -> dict[str, Any]:
     return arguments
 
 
+def encoder_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of `load_encoder`, its name among them, that the options of `encoder_options` mean."""
+    from napari_prospector.tokens.encoders.hub import is_offline
+
+    return {
+        "name": options["encoder"],
+        "weights": options["weights"],
+        "model_args": parse_model_args(options["model_args"]) or None,
+        "mean": options["mean"] or None,
+        "std": options["std"] or None,
+        "tile_px": options["tile_px"],
+        "mpp": options["tile_mpp"],
+        "device": options["device"],
+        "revision": options["revision"],
+        "tokens": options.get("tokens") or "tile",
+        "overlap_px": options.get("overlap") or 0,
+        "projection": options.get("projection") or options.get("project"),
+        "offline": is_offline(),  # said here, meant for workers too
+    }
+
+
 def encoder_from_options(options: Mapping[str, Any]) -> Encoder:
     """Load the encoder that the options of `encoder_options` name."""
     from napari_prospector.tokens.encoders.cards import load_encoder
 
-    return load_encoder(
-        options["encoder"],
-        weights=options["weights"],
-        model_args=parse_model_args(options["model_args"]) or None,
-        mean=options["mean"] or None,
-        std=options["std"] or None,
-        tile_px=options["tile_px"],
-        mpp=options["tile_mpp"],
-        device=options["device"],
-        revision=options["revision"],
-        tokens=options.get("tokens") or "tile",
-        overlap_px=options.get("overlap") or 0,
-        projection=options.get("projection") or options.get("project"),
-    )
+    return load_encoder(**encoder_keywords(options))
+
+
+def encoder_for(options: Mapping[str, Any], client: AnyClient | None) -> Encoder | dict[str, Any]:
+    """Load the encoder where this process embeds; with a client return its keywords, for workers load it themselves."""
+    return encoder_from_options(options) if client is None else encoder_keywords(options)
 
 
 def encoder_options_of(name: str) -> dict[str, Any]:
@@ -191,56 +184,49 @@ def is_finished(slide: Path, store: Path, mpp: float | None = None) -> bool:
 
 def embed_slides(
     jobs: Sequence[SlideJob],
-    encoder: Encoder,
+    encoder: Encoder | Mapping[str, Any],
     *,
+    client: AnyClient | None = None,
     quiet: bool = False,
-    tissue: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[Embedded]:
-    """Embed slides one after the other; one that fails becomes a row with its error and the others go on.
+    """Embed slides and show how far they are; one that fails becomes a row with its error and the others go on.
 
     Parameters
     ----------
     jobs
         Slides; a finished store is left as it is.
     encoder
-        For all of them.
+        For all of them, from `encoder_for`.
+    client
+        Who does the work.
     quiet
         Show no progress.
-    tissue
-        Keywords of `tissue_mask`; None for its defaults.
     **options
-        Keywords of `embed_slide`.
+        Of `embed_cohort`.
     """
-    outcomes = []
+    from napari_prospector.study.embed_cohort import embed_cohort
+
+    rows = []
     with progress_bar(quiet) as progress:
         whole = progress.add_task("slides", total=len(jobs))
-        for job in jobs:
-            task = progress.add_task(job.slide.name, total=None)
-            done = failed = 0
-            error = None
-            try:
-                for step in _steps(job, encoder, tissue, options):
-                    progress.update(task, completed=step.done, total=step.total)
-                    done, failed = step.done - step.failed, step.failed
-                    for failure in step.failures:
-                        tell(f"{job.slide.name}: tile ({failure.row}, {failure.col}) failed: {failure.reason}", quiet)
-            except ProspectorError as problem:
-                error = str(problem)
-                tell_error(job.slide.name, error, quiet)
-            outcomes.append(Embedded(job.slide.name, str(job.tokens), done, failed, error))
-            progress.update(task, visible=len(jobs) == 1)
+        bars: dict[Path, Any] = {}
+
+        def show(job: SlideJob, step: EmbedProgress) -> None:
+            if job.tokens not in bars:
+                bars[job.tokens] = progress.add_task(job.slide.name, total=None)
+            progress.update(bars[job.tokens], completed=step.done, total=step.total)
+
+        for row in embed_cohort(jobs, encoder, client=client, on_step=show, **options):
+            for reason in row.reasons:
+                tell(f"{row.slide}: {reason}", quiet)
+            if row.failed > len(row.reasons) > 0:
+                tell(f"{row.slide}: {row.failed:,} tiles failed in all", quiet)
+            if row.error:
+                tell_error(row.slide, row.error, quiet)
+            rows.append(row)
+            for bar in bars.values():
+                progress.update(bar, visible=len(jobs) == 1)
             progress.update(whole, advance=1)
-    return outcomes
-
-
-def _steps(job: SlideJob, encoder: Encoder, tissue: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Any:
-    """Yield the progress of one slide."""
-    from napari_prospector.tokens.embed import embed_slide
-    from napari_prospector.tokens.slides import open_slide
-    from napari_prospector.tokens.tissue import tissue_mask
-
-    job.tokens.parent.mkdir(parents=True, exist_ok=True)
-    with open_slide(job.slide, mpp=job.mpp) as slide:
-        mask = tissue_mask(slide, **tissue) if tissue else None
-        yield from embed_slide(slide, encoder, job.tokens, tissue=mask, **options)
+    order = {job.slide.name: number for number, job in enumerate(jobs)}
+    return sorted(rows, key=lambda row: order[row.slide])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ from napari_prospector.cli.console import (
     stage_bars,
     tell,
     weights_option,
+    workers_options,
 )
 from napari_prospector.cli.embedding import encoder_words
 from napari_prospector.cli.evaluation_text import show_evaluation
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from napari_prospector.core.head import ProspectorHead
     from napari_prospector.study.baselines import Method
+    from napari_prospector.study.cluster import AnyClient
     from napari_prospector.study.cohort import Cohort
     from napari_prospector.study.cohort_graphs import CohortGraphs
     from napari_prospector.study.comparison import Rivals
@@ -87,6 +89,7 @@ __all__ = ["Comparison", "evaluate", "evaluate_cohort", "show_evaluation", "writ
 @weights_option
 @device_option
 @seed_option
+@workers_options
 @json_option
 def evaluate(
     head: Path,
@@ -104,6 +107,7 @@ def evaluate(
     device: str | None,
     seed: int,
     as_json: bool,
+    client: AnyClient | None,
 ) -> None:
     """Measure how well the maps of HEAD find the truth.
 
@@ -124,8 +128,9 @@ def evaluate(
     check_place(out / "any")
     folder = tokens_folder(cohort, grids)
     needed = table.split("test") if set(words) == {"none"} and not ceiling else table
-    complete_tokens(needed, folder, encoder_words(model, weights, device), quiet=as_json)
-    compared, asked = Comparison(words, ceiling), {"allow_seen": allow_seen, "quiet": as_json}
+    complete_tokens(needed, folder, encoder_words(model, weights, device), client=client, quiet=as_json)
+    compared = Comparison(words, ceiling)
+    asked: dict[str, Any] = {"allow_seen": allow_seen, "client": client, "quiet": as_json}
     found = evaluate_cohort(model, table, folder, label, compared, datum=datum, seed=seed, **asked)
     files = found.write(out)
     files.append(write_cohort_report(out, model, table, folder, found, pictures=pictures, quiet=as_json))
@@ -150,6 +155,7 @@ def evaluate_cohort(
     datum: str | None = None,
     allow_seen: bool = False,
     seed: int = 0,
+    client: AnyClient | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Evaluate a head on the test rows of a cohort, and baselines fitted on its training rows.
@@ -164,7 +170,7 @@ def evaluate_cohort(
 
     target = str(head.target_) if target is None else target
     test = table.split("test")
-    graphs = CohortGraphs.of_cohort(test, folder, without=head.card_.get("without", {}))
+    graphs = CohortGraphs.of_cohort(test, folder, without=head.card_.get("without", {}), client=client)
     for grid in graphs.grids:
         head.check_encoder(grid.tokens_card)
     truths = _truths(table.name, test, graphs, target)

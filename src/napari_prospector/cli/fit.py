@@ -20,13 +20,15 @@ from napari_prospector.cli.console import (
     stage_bars,
     tell,
     told,
+    workers_options,
 )
-from napari_prospector.cli.embedding import SlideJob, embed_slides, encoder_from_options, is_finished
+from napari_prospector.cli.embedding import embed_slides, encoder_for, is_finished
 from napari_prospector.cli.projecting import fitted_projection
 from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorWarning
 
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.study.cluster import AnyClient
     from napari_prospector.study.cohort import Cohort
     from napari_prospector.study.cohort_graphs import CohortGraphs
     from napari_prospector.study.patients import LabelledGraphs
@@ -145,6 +147,7 @@ _SELECTED = ("n_concepts", "radius", "kernel", "alpha", "tau", "l1_ratio")
 )
 @seed_option
 @encoder_options
+@workers_options
 @json_option
 @click.pass_context
 def fit(
@@ -169,8 +172,8 @@ def fit(
     table.require_classes()
     check_place(out)
     folder = tokens_folder(cohort, grids)
-    complete_tokens(table, folder, options, quiet=as_json)
-    graphs = CohortGraphs.of_cohort(table, folder, without=without)
+    complete_tokens(table, folder, options, client=options["client"], quiet=as_json)
+    graphs = CohortGraphs.of_cohort(table, folder, without=without, client=options["client"])
     _check_tokens(context, graphs, folder)
     learned = as_data(graphs, table.labels, table.groups, options["datum"])
     with stage_bars(as_json) as report, warnings.catch_warnings():
@@ -267,7 +270,9 @@ def tokens_folder(table: Path, folder: Path | None) -> Path:
     return table.parent / "tokens" if folder is None else folder
 
 
-def complete_tokens(cohort: Cohort, folder: Path, encoder: dict[str, Any], *, quiet: bool) -> None:
+def complete_tokens(
+    cohort: Cohort, folder: Path, encoder: dict[str, Any], *, client: AnyClient | None = None, quiet: bool
+) -> None:
     """Embed the slides of a cohort that have no finished token grid.
 
     Raises
@@ -277,6 +282,8 @@ def complete_tokens(cohort: Cohort, folder: Path, encoder: dict[str, Any], *, qu
     MismatchError
         If a token grid was made from another slide of the same name.
     """
+    from napari_prospector.study.embed_cohort import SlideJob
+
     jobs = [
         SlideJob(row.path, store, row.mpp)
         for row, store in zip(cohort, cohort.store_paths(folder), strict=True)
@@ -286,13 +293,13 @@ def complete_tokens(cohort: Cohort, folder: Path, encoder: dict[str, Any], *, qu
         return
     teachers = [(Path(row.path), row.mpp) for row in cohort.split("train") if not row.is_tokens]
     encoder = fitted_projection(encoder, teachers, folder, quiet=quiet)
-    model = encoder_from_options(encoder)
+    model = encoder_for(encoder, client)
     tell(
         f"{len(jobs)} of {len(cohort)} slides have no finished token grid in {folder}; "
-        f"embedding with {model.card.name!r}.",
+        f"embedding with {encoder['encoder']!r}.",
         quiet,
     )
-    outcomes = embed_slides(jobs, model, quiet=quiet, stain_normalize=encoder["stain_normalize"])
+    outcomes = embed_slides(jobs, model, client=client, quiet=quiet, stain_normalize=encoder["stain_normalize"])
     broken = [outcome for outcome in outcomes if outcome.error]
     if broken:
         raise InvalidInputError(

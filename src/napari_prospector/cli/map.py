@@ -19,12 +19,12 @@ from napari_prospector.cli.console import (
     tell_error,
     told,
     weights_option,
+    workers_options,
 )
 from napari_prospector.cli.embedding import (
-    SlideJob,
     check_names,
     embed_slides,
-    encoder_from_options,
+    encoder_for,
     encoder_words,
     is_finished,
 )
@@ -33,6 +33,8 @@ from napari_prospector.errors import InvalidInputError, ProspectorError
 
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.study.cluster import AnyClient
+    from napari_prospector.study.exchange import SlideMap
     from napari_prospector.tokens.encoders.cards import Encoder
 
 __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
@@ -62,6 +64,7 @@ __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
 @mpp_option
 @weights_option
 @device_option
+@workers_options
 @json_option
 def map_slides(
     head: Path,
@@ -74,6 +77,7 @@ def map_slides(
     weights: str | None,
     device: str | None,
     as_json: bool,
+    client: AnyClient | None,
 ) -> int:
     """Draw the prospect map of SLIDES with HEAD.
 
@@ -89,9 +93,9 @@ def map_slides(
     check_names(slides, "Maps", with_suffix=False)
     check_place(out / "any")
     stores, errors = _finished(
-        model, slides, out / "tokens" if grids is None else grids, mpp, weights, device, quiet=as_json
+        model, slides, out / "tokens" if grids is None else grids, mpp, weights, device, client=client, quiet=as_json
     )
-    written, refused = map_stores(model, stores, out, map_name, label, mpp, quiet=as_json)
+    written, refused = map_stores(model, stores, out, map_name, label, mpp, client=client, quiet=as_json)
     errors |= refused
     lines = [f"{row['slide']}, {row['map']} for {row['target']}: {', '.join(row['files'])}" for row in written]
     told({"maps": written, "errors": errors}, as_json, lines)
@@ -108,10 +112,12 @@ def _finished(
     weights: str | None,
     device: str | None,
     *,
+    client: AnyClient | None,
     quiet: bool,
 ) -> tuple[dict[Path, Path], dict[str, str]]:
     """Return the finished token grid of each slide, embedded now where need be, and what went wrong with others."""
     from napari_prospector.study.cohort import TOKENS_SUFFIX, token_store_path
+    from napari_prospector.study.embed_cohort import SlideJob
 
     stores = {
         slide: slide if slide.name.endswith(TOKENS_SUFFIX) else token_store_path(folder, slide) for slide in slides
@@ -126,9 +132,9 @@ def _finished(
             errors[slide.name] = str(error)
             tell_error(slide.name, str(error), quiet)
     if missing:
-        encoder = encoder_of_head(head, weights, device)
+        encoder = encoder_of_head(head, weights, device, client)
         normalize = (head.card_.get("encoder") or {}).get("stain_normalize")
-        outcomes = embed_slides(missing, encoder, quiet=quiet, stain_normalize=normalize)
+        outcomes = embed_slides(missing, encoder, client=client, quiet=quiet, stain_normalize=normalize)
         errors |= {row.slide: row.error for row in outcomes if row.error}
     return {slide: store for slide, store in stores.items() if slide.name not in errors}, errors
 
@@ -141,6 +147,7 @@ def map_stores(
     target: Any,
     mpp: float | None,
     *,
+    client: AnyClient | None = None,
     quiet: bool = False,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Write the maps of slides whose token grids are finished.
@@ -155,6 +162,8 @@ def map_stores(
         Folder for the files.
     map_name, target, mpp
         As on the command line; without a name the head's best map.
+    client
+        Who does the work.
     quiet
         Show no progress.
 
@@ -163,20 +172,38 @@ def map_stores(
     tuple
         What was written, one dictionary a slide, and a sentence for each slide that failed.
     """
-    written: list[dict[str, Any]] = []
+    from napari_prospector.study.map_cohort import MapJob, map_cohort
+
+    jobs = [MapJob(store, None if store == slide else slide, mpp) for slide, store in stores.items()]
+    rows: dict[int, dict[str, Any]] = {}
     errors: dict[str, str] = {}
     with progress_bar(quiet or not stores) as progress:
-        for slide, store in progress.track(stores.items(), description="draw maps"):
-            try:
-                written.append(_draw(head, slide, store, out, map_name, target, mpp))
-            except ProspectorError as error:
-                errors[slide.name] = str(error)
-                tell_error(slide.name, str(error), quiet)
-    return written, errors
+        bar = progress.add_task("draw maps", total=len(jobs))
+        for number, mapped in map_cohort(head, jobs, out, map_name, target, client):
+            if mapped.map is not None:
+                rows[number] = _row(mapped.name, mapped.map)
+            elif mapped.error is not None:
+                errors[mapped.name] = mapped.error
+                tell_error(mapped.name, mapped.error, quiet)
+            progress.update(bar, advance=1)
+    return [rows[number] for number in sorted(rows)], errors
 
 
-def encoder_of_head(head: ProspectorHead, weights: str | None, device: str | None) -> Encoder:
-    """Load the encoder that a head was fitted on.
+def _row(name: str, drawn: SlideMap) -> dict[str, Any]:
+    """Return what is told of one slide."""
+    return {
+        "slide": name,
+        "map": drawn.map,
+        "target": drawn.target,
+        "probability": drawn.probability,
+        "files": [str(path) for path in drawn.files],
+    }
+
+
+def encoder_of_head(
+    head: ProspectorHead, weights: str | None, device: str | None, client: AnyClient | None = None
+) -> Encoder | dict[str, Any]:
+    """Load the encoder that a head was fitted on; with a client return its keywords.
 
     Raises
     ------
@@ -187,7 +214,7 @@ def encoder_of_head(head: ProspectorHead, weights: str | None, device: str | Non
         raise InvalidInputError(
             "This head does not say which encoder it was fitted on. Pass token grids instead of slides."
         )
-    return encoder_from_options(encoder_words(head, weights, device))
+    return encoder_for(encoder_words(head, weights, device), client)
 
 
 def label_of(head: ProspectorHead, target: str | None) -> Any:
@@ -219,23 +246,3 @@ def _check_map(head: ProspectorHead, map_name: str | None) -> None:
             f"This head draws no {map_name} map, only {' and '.join(head.maps_)}. Pass --map {head.best_map_}, or fit "
             "the head again with refinement."
         )
-
-
-def _draw(
-    head: ProspectorHead, slide: Path, store: Path, out: Path, map_name: str | None, target: Any, mpp: float | None
-) -> dict[str, Any]:
-    """Write all files of one slide."""
-    from napari_prospector.study.exchange import write_slide_map
-    from napari_prospector.study.figures import draw_token_grid
-
-    written = write_slide_map(out, head, store, map_name, target)
-    picture = out / f"{written.name}.{written.map}.png"
-    own_slide = None if store == slide else slide
-    draw_token_grid(picture, head, store, own_slide, map_name=written.map, target=target, slide_mpp=mpp)
-    return {
-        "slide": slide.name,
-        "map": written.map,
-        "target": written.target,
-        "probability": written.probability,
-        "files": [str(path) for path in (*written.files, picture)],
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -12,16 +13,29 @@ from numpy.typing import NDArray
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.headfile import kind_of_tokens
 from napari_prospector.errors import InvalidInputError, MismatchError, MissingFileError
-from napari_prospector.study.cohort import Cohort
+from napari_prospector.study.cluster import AnyClient, as_workers
+from napari_prospector.study.cohort import TOKENS_SUFFIX, Cohort
 from napari_prospector.study.held_out import slide_marks
 from napari_prospector.study.mixtures import describe_mixtures
 from napari_prospector.tokens.projecting import projection_beside
 from napari_prospector.tokens.quality import Rules, as_mapping
 from napari_prospector.tokens.store import TokenGrid
 
-__all__ = ["CohortGraphs"]
+__all__ = ["CohortGraphs", "GridSource"]
 
 _LENGTH_TOLERANCE = 0.05  # a tile is a whole number of level-0 pixels, so that lengths differ a little between scanners
+
+
+@dataclass(frozen=True)
+class GridSource:
+    """Makes the graph of a token grid wherever it is called."""
+
+    path: Path
+    without: Rules = ()
+
+    def __call__(self) -> TokenGraph:
+        """Read the tokens from disk."""
+        return TokenGrid.open(self.path, without=self.without).graph()
 
 
 class CohortGraphs(Sequence[TokenGraph]):
@@ -38,9 +52,14 @@ class CohortGraphs(Sequence[TokenGraph]):
         Embeddings to keep in memory.
     without
         Quality flags of tiles to leave out as holes, as for `TokenGrid.usable`.
+    client
+        A `distributed.Client` or `LocalProcesses`: what is fitted or counted on these graphs is worked out by its
+        workers, which read the grids themselves. The result is the same. None: by this process.
 
     Attributes
     ----------
+    workers
+        Those of the client, or None.
     grids
         The open stores, in order.
     card
@@ -60,23 +79,37 @@ class CohortGraphs(Sequence[TokenGraph]):
         tiles were not measured.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], cache_bytes: int = 2**30, without: Rules = ()) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        cache_bytes: int = 2**30,
+        without: Rules = (),
+        client: AnyClient | None = None,
+    ) -> None:
         if not paths:
             raise InvalidInputError("paths must name at least one token grid; got none.")
         self.grids = tuple(_open(Path(path), without) for path in paths)
         self.without = without
         self.card: dict[str, Any] = self.grids[0].card
-        self._cache_bytes = cache_bytes
+        self.workers = as_workers(client)
+        self._cache_bytes, self._kept_bytes = cache_bytes, 0
         self._kept: dict[int, TokenGraph] = {}
         for grid in self.grids:
             _check_alike(self.grids[0], grid)
+        if self.workers is not None:
+            self.workers.check([grid.path / "zarr.json" for grid in self.grids])
 
     @classmethod
     def of_cohort(
-        cls, cohort: Cohort, folder: str | os.PathLike[str], cache_bytes: int = 2**30, without: Rules = ()
+        cls,
+        cohort: Cohort,
+        folder: str | os.PathLike[str],
+        cache_bytes: int = 2**30,
+        without: Rules = (),
+        client: AnyClient | None = None,
     ) -> Self:
         """Open the token grids of a cohort: the row's own path, or ``folder/NAME.tokens.zarr``."""
-        return cls(cohort.store_paths(folder), cache_bytes, without)
+        return cls(cohort.store_paths(folder), cache_bytes, without, client)
 
     def __len__(self) -> int:
         return len(self.grids)
@@ -87,15 +120,25 @@ class CohortGraphs(Sequence[TokenGraph]):
     def __getitem__(self, index: slice) -> Sequence[TokenGraph]: ...
     def __getitem__(self, index: int | slice) -> TokenGraph | Sequence[TokenGraph]:
         if isinstance(index, slice):
-            return CohortGraphs([grid.path for grid in self.grids[index]], self._cache_bytes, self.without)
+            paths = [grid.path for grid in self.grids[index]]
+            return CohortGraphs(paths, self._cache_bytes, self.without, self.workers)
         place = range(len(self))[index]
         if place in self._kept:
             return self._kept[place]
         graph = self.grids[place].graph()
         # what came first stays: dropping the oldest would lose every graph before the next pass reaches it
-        if graph.embeddings.nbytes + sum(kept.embeddings.nbytes for kept in self._kept.values()) <= self._cache_bytes:
+        if graph.embeddings.nbytes + self._kept_bytes <= self._cache_bytes:
             self._kept[place] = graph
+            self._kept_bytes += graph.embeddings.nbytes
         return graph
+
+    def source(self, datum: int) -> GridSource:
+        """Return what makes the graph of a datum in a worker."""
+        return GridSource(self.grids[datum].path, self.without)
+
+    def name(self, datum: int) -> str:
+        """Return what a datum is called where people watch: the file name of its slide."""
+        return self.grids[datum].path.name.removesuffix(TOKENS_SUFFIX)
 
     @property
     def mpp(self) -> float:

@@ -10,12 +10,12 @@ import math
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_prospector.core.crossfit import Report
+from napari_prospector.core.each import Report, each
 from napari_prospector.core.graph import TokenGraph
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.core.metrics import (
@@ -226,17 +226,32 @@ def _draw(
     report: Report | None,
 ) -> _Drawn:
     """Draw the maps of all methods, loading every slide once."""
-    drawn = _Drawn({key: [] for key in lines}, dict.fromkeys(lines, 0.0), [])
-    for i, truth in enumerate(truths):
-        graph = graphs[i]
-        drawn.regions.append(None if truth is None else region_statistics(graph, truth))
-        for key, line in lines.items():
-            start = time.perf_counter()
-            drawn.maps[key].append(line.method.prospect(graph))
-            drawn.seconds[key] += time.perf_counter() - start
-        if report is not None:
-            report("maps", i + 1, len(truths))
+    n_data = len(truths)
+    drawn = _Drawn({key: [np.empty(0)] * n_data for key in lines}, dict.fromkeys(lines, 0.0), [None] * n_data)
+    methods = {key: line.method for key, line in lines.items()}
+    for i, one in each(graphs, _draw_one, (methods,), lambda i: (truths[i],), stage="maps", report=report):
+        drawn.regions[i] = one.regions
+        for key, (scores, seconds) in one.maps.items():
+            drawn.maps[key][i] = scores
+            drawn.seconds[key] += seconds
     return drawn
+
+
+class _DrawnOne(NamedTuple):
+    """Regions of one slide; its map by every method, with the seconds that it took."""
+
+    regions: RegionStatistics | None
+    maps: dict[str, tuple[NDArray[np.float64], float]]
+
+
+def _draw_one(graph: TokenGraph, methods: Mapping[str, Method], truth: NDArray[np.int8] | None) -> _DrawnOne:
+    """Draw the maps of one slide by all methods."""
+    maps = {}
+    for key, method in methods.items():
+        start = time.perf_counter()
+        scores = method.prospect(graph)
+        maps[key] = scores, time.perf_counter() - start
+    return _DrawnOne(None if truth is None else region_statistics(graph, truth), maps)
 
 
 def _said(method: ProspectorHead | Method, target: Hashable, judged: LabelledGraphs) -> NDArray[np.float64] | None:

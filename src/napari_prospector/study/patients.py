@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple, overload
+from dataclasses import dataclass
+from typing import Any, NamedTuple, overload
 
+from napari_prospector.core.each import GraphSource, Workers, source_of, workers_of
 from napari_prospector.core.graph import TokenGraph, join_graphs
 from napari_prospector.errors import InvalidInputError, MismatchError, UnknownNameError
 
@@ -30,6 +32,22 @@ class LabelledGraphs(NamedTuple):
     graphs: Sequence[TokenGraph]
     labels: tuple[Hashable, ...]
     groups: tuple[Hashable, ...] | None
+
+
+@dataclass(frozen=True)
+class _JoinedSource:
+    """Makes the graph of a patient wherever it is called."""
+
+    slides: tuple[GraphSource, ...]
+
+    def __call__(self) -> TokenGraph:
+        """Make the graphs of the slides and lay them side by side."""
+        return _joined([source() for source in self.slides])
+
+
+def _joined(graphs: Sequence[TokenGraph]) -> TokenGraph:
+    """Return the graphs of a patient's slides as one."""
+    return graphs[0] if len(graphs) == 1 else join_graphs(graphs)
 
 
 class PatientGraphs(Sequence[TokenGraph]):
@@ -91,8 +109,21 @@ class PatientGraphs(Sequence[TokenGraph]):
             part = copy.copy(self)
             part.groups, part.labels, part.members = self.groups[index], self.labels[index], self.members[index]
             return part
-        places = self.members[index]
-        return self._slides[places[0]] if len(places) == 1 else join_graphs([self._slides[i] for i in places])
+        return _joined([self._slides[place] for place in self.members[index]])
+
+    @property
+    def workers(self) -> Workers | None:
+        """Those of the slides."""
+        return workers_of(self._slides)
+
+    def source(self, datum: int) -> GraphSource:
+        """Return what makes the graph of a group in a worker."""
+        return _JoinedSource(tuple(source_of(self._slides, place) for place in self.members[datum]))
+
+    def name(self, datum: int) -> str:
+        """Return what a datum is called where people watch: its first slide."""
+        slides: Any = self._slides
+        return str(slides.name(self.members[datum][0]))
 
 
 def as_data(
