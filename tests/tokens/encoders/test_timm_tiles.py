@@ -161,6 +161,23 @@ def test_weights_of_another_architecture_name_what_is_missing(folder: Path) -> N
         load(CONVNET, folder / "test_vit.safetensors")
 
 
+@pytest.mark.parametrize("name", [VIT, CONVNET])
+def test_weights_in_half_precision_are_computed_with_in_single(
+    name: str, models: dict[str, Any], tmp_path: Path, tiles: NDArray[np.uint8]
+) -> None:
+    halves = {key: t.half() if t.is_floating_point() else t for key, t in models[name].state_dict().items()}
+    torch.save(halves, tmp_path / "half.pth")
+    torch.save({key: t.float() if t.is_floating_point() else t for key, t in halves.items()}, tmp_path / "single.pth")
+    from_half, from_single = (load(name, tmp_path / f"{precision}.pth") for precision in ("half", "single"))
+    assert np.array_equal(from_half.encode(tiles), from_single.encode(tiles))
+
+
+def test_loading_draws_no_random_numbers(folder: Path) -> None:
+    before = torch.random.get_rng_state()
+    load(VIT, folder / "test_vit.safetensors")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_a_tensor_too_many_is_refused(folder: Path, models: dict[str, Any], tmp_path: Path) -> None:
     torch.save({**models[VIT].state_dict(), "surplus": torch.zeros(2)}, tmp_path / "more.pth")
     with pytest.raises(FileFormatError, match="surplus is not in the model"):

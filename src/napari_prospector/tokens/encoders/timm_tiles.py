@@ -69,7 +69,7 @@ def load_timm_encoder(card: EncoderCard, options: EncoderOptions) -> TimmEncoder
     device = checked_device(options.device)
     model_args = {**card.model_args, **(options.model_args or {})}
     # built first: what cannot be built needs no download
-    model = build_model(card, model_args)
+    model = _build_unfilled(card, model_args)
     weights = find_weights(card, options)
     load_strictly(model, weights, card.name, card.layout)
     tile_px = options.tile_px or card.tile_px
@@ -104,6 +104,23 @@ def build_model(card: EncoderCard, model_args: Mapping[str, Any]) -> torch.nn.Mo
         raise InvalidInputError(
             f"Encoder {card.name!r} cannot be built with model_args={dict(model_args)}: {problem}"
         ) from problem
+
+
+def _build_unfilled(card: EncoderCard, model_args: Mapping[str, Any]) -> torch.nn.Module:
+    """Build the architecture without numbers where the weight file will bring all of them, else with random ones.
+
+    Drawing numbers for a giant ViT takes most of a minute, and holding them beside the file twice the memory. Tables
+    that follow from the architecture, such as those of windows and rotary positions, are in no file.
+    """
+    try:
+        with torch.device("meta"):
+            model = build_model(card, model_args)
+    except (NotImplementedError, RuntimeError):
+        return build_model(card, model_args)
+    filled = set(model.state_dict())
+    tables = [name for name, _ in model.named_buffers() if name not in filled]
+    loose = [1 for part in model.modules() for value in vars(part).values() if isinstance(value, torch.Tensor)]
+    return build_model(card, model_args) if tables or loose else model
 
 
 def _layer(argument: str, value: Any) -> type[torch.nn.Module]:

@@ -211,7 +211,10 @@ def load_strictly(model: torch.nn.Module, weights: WeightFiles, name: str, layou
             f"{weights.name} does not fit encoder {name!r}: {'; '.join(problems[:3])}{more}. "
             "Pass the weights of this architecture, or model_args=… of the weights, such as {'num_classes': …}."
         )
-    model.load_state_dict(tensors, strict=True)
+    # a model that was built without numbers takes over the tensors of the file, in the precision that it computes in
+    unfilled = any(tensor.is_meta for tensor in wanted.values())
+    model.load_state_dict(tensors, strict=True, assign=unfilled)
+    model.float()
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
