@@ -63,7 +63,7 @@ _optimus_card = partial(
     model_args={"img_size": 224, "init_values": 1e-5, "num_classes": 0, "global_pool": "token"},
     weight_files=("pytorch_model.bin",),
 )
-# build_model of HistAI/hibou, example.ipynb there, config.json and file list of hibou-b on the hub: 4 registers, SwiGLU.
+# build_model and example.ipynb of HistAI/hibou, config.json of hibou-b on the hub: 4 registers, SwiGLU.
 _hibou_card = partial(
     _card,
     mean=_HIBOU_MEAN,
