@@ -18,10 +18,14 @@ from napari_prospector.tokens.quality import MEASURES, THRESHOLDS
 
 __all__ = ["QualityGauge"]
 
-# Side of the cells in which density and evenness are judged.
-_CELL_UM = 8.0
-_LEAST_CELL_PX, _MOST_CELL_PX = 4, 64
-_FINEST_GREY = 1.0  # variance of camera noise and JPEG in squared grey levels
+# Side of the cells in which density and evenness are judged: smaller than the gaps of a single layer of tissue.
+_CELL_UM = 4.0
+_LEAST_CELL_PX, _MOST_CELL_PX = 4, 32
+_NOISE = 1.0  # variance of camera and JPEG, in squared grey levels
+_LEAST_TISSUE = 0.1  # optical density; paler cells say nothing about focus
+_FOLD_DENSITY, _FOLD_CHROMA = 2.2, 0.25
+_RIM_DENSITY, _RIM_CHROMA, _RIM_ROUGHNESS = 0.2, 0.3, 120.0
+_MOST_INK = 0.2
 
 _jit = numba.njit(nogil=True, cache=True)
 
@@ -64,14 +68,16 @@ class QualityGauge:
             almost no red, where eosin takes green above all. Blood can look like red ink.
         blur
             1 - sqrt(L / 20 V), with L the energy of the Laplacian of the luminance and V its variance within cells of
-            8 µm, both over cells with tissue and less the noise of a camera: 0 for white noise, 1 where nothing is
+            4 µm, both over cells with tissue and less the noise of a camera: 0 for white noise, 1 where nothing is
             finer than a cell. After Pech-Pacheco et al., ICPR 2000 (variance of the Laplacian), made relative to
             the contrast, so that pale tissue is not taken for blurred. NaN without tissue.
         fold
-            Share of cells of 8 µm that are coloured and denser throughout than any single layer of this slide's tissue
-            is likely to be. NaN where the density of the slide's tissue is unknown.
+            Share of squares of 8 µm that are coloured, and in all four quarters more than 2.2 times as dense as the
+            median of this slide's tissue: a second layer fills the gaps of the first, which crowded nuclei leave. NaN
+            where the density of the slide's tissue is unknown.
         bubble
-            Share of cells that are dark, colourless and smooth: the rim of an air bubble, the edge of a cover slip.
+            Share of cells of 4 µm that are dark, nearly colourless and smooth: the rim of an air bubble, the edge of a
+            cover slip. Cells with ink do not count, here and for folds.
 
         Parameters
         ----------
@@ -107,40 +113,55 @@ def _measure(
     """Fill `measured` (4,) for one tile; `tables` (3, 256) turn grey levels into optical densities."""
     rows, cols = tile.shape[:2]
     grey = np.empty((rows, cols), np.float32)
+    ink = np.zeros((rows // cell_px + 1, cols // cell_px + 1), np.int32)
     n_ink = 0
     for row in range(rows):
         for col in range(cols):
             red, green, blue = tile[row, col, 0], tile[row, col, 1], tile[row, col, 2]
             grey[row, col] = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
-            n_ink += _is_ink(red, green, blue, tables)
-    n_tissue, n_folded, n_bubble, n_cells = 0, 0, 0, 0
+            if _is_ink(red, green, blue, tables):
+                n_ink += 1
+                ink[row // cell_px, col // cell_px] += 1
+    n_down, n_across = rows // cell_px, cols // cell_px
+    dense = np.zeros((n_down, n_across), np.uint8)
+    n_tissue, n_rim = 0, 0
     detail, contrast = 0.0, 0.0
-    for top in range(0, rows - cell_px + 1, cell_px):
-        for left in range(0, cols - cell_px + 1, cell_px):
-            n_cells += 1
-            density, chroma, fine, variance = _cell(tile, grey, top, left, cell_px, tables)
-            if density > 0.1:
+    for down in range(n_down):
+        for across in range(n_across):
+            density, chroma, rough, variance = _cell(tile, grey, down * cell_px, across * cell_px, cell_px, tables)
+            if density > _LEAST_TISSUE:
                 n_tissue += 1
-                detail += fine
+                detail += rough
                 contrast += variance
-            if density > 1.8 * tissue_density and chroma > 0.25:
-                n_folded += 1
-            if density > 0.12 and chroma < 0.2 and fine < 30:
-                n_bubble += 1
+            if ink[down, across] > _MOST_INK * cell_px * cell_px:
+                continue
+            dense[down, across] = density > _FOLD_DENSITY * tissue_density and chroma > _FOLD_CHROMA
+            n_rim += density > _RIM_DENSITY and chroma < _RIM_CHROMA and rough < _RIM_ROUGHNESS
     measured[0] = n_ink / (rows * cols)
     measured[1] = np.nan
     if n_tissue:
-        signal = max(detail / (20 * n_tissue) - _FINEST_GREY, 0.0)
+        signal = max(detail / (20 * n_tissue) - _NOISE, 0.0)
         measured[1] = 1 - min(1.0, np.sqrt(signal / max(contrast / n_tissue, 1e-3)))
-    measured[2] = n_folded / n_cells if tissue_density > 0 else np.nan
-    measured[3] = n_bubble / n_cells
+    measured[2] = _share_of_squares(dense) if tissue_density > 0 else np.nan
+    measured[3] = n_rim / (n_down * n_across)
+
+
+@_jit
+def _share_of_squares(dense: NDArray[np.uint8]) -> float:
+    """Return the share of squares of 2 x 2 cells that are dense in all four."""
+    n_squares, n_dense = 0, 0
+    for down in range(0, dense.shape[0] - 1, 2):
+        for across in range(0, dense.shape[1] - 1, 2):
+            n_squares += 1
+            n_dense += dense[down : down + 2, across : across + 2].sum() == 4
+    return n_dense / max(n_squares, 1)
 
 
 @_jit
 def _is_ink(red: int, green: int, blue: int, tables: NDArray[np.float32]) -> bool:
     """Whether a pixel is marker ink."""
     in_red, in_green, in_blue = tables[0, red], tables[1, green], tables[2, blue]
-    if in_red > 0.35 and in_red > 1.25 * in_green:
+    if in_red > 0.65 and in_red > 1.1 * in_green:
         return True
     most, least = max(red, green, blue), min(red, green, blue)
     if most < 80 and most - least < 25:
