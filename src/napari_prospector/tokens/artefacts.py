@@ -100,7 +100,7 @@ def _distance_to_curve(shape: tuple[int, int], rng: Generator) -> FloatArray:
 
 def _soft(distance: FloatArray, half_width: float, edge: float) -> FloatArray:
     """Return 1 within half a width, 0 outside, with a soft edge."""
-    return np.clip((half_width - distance) / edge + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((half_width - distance) / edge + 0.5, 0, 1), np.float32)
 
 
 def _inked(image: FloatArray, truth: FloatArray, rng: Generator, mpp: float) -> FloatArray:

@@ -30,8 +30,8 @@ from napari_prospector.tokens.tissue import TissueMask, tissue_mask
 __all__ = ["EmbedProgress", "TileFailure", "embed_slide", "embed_to_grid"]
 
 _MOST_READERS = 8
-# Finding tissue takes about 25 bytes a cell: slides of more than 10 cm² get a coarser mask, or memory would grow.
-_MASK_MPP, _MOST_MASK_CELLS = 8.0, 16_000_000
+# Finding tissue takes about 12 bytes a cell: slides of more than 30 cm² get a coarser mask, or memory would grow.
+_MASK_MPP, _MOST_MASK_CELLS = 8.0, 48_000_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def embed_slide(
     path
         The store, by convention ``*.tokens.zarr``.
     tissue
-        Where tissue is. None: the default `tissue_mask` (coarser on slides of more than 10 cm²), or what the store
+        Where tissue is. None: the default `tissue_mask` (coarser on slides of more than 30 cm²), or what the store
         remembers when it goes on.
     stride_px
         Distance between tiles in the encoder's pixels, with tile tokens. None: `tile_px`, side by side.

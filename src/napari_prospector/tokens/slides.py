@@ -11,6 +11,7 @@ import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,7 @@ MPP_RANGE = (0.05, 20.0)
 """Widths of a level-0 pixel, in µm, that a microscope slide can have."""
 
 _BLOCK_PX = 2048
+_N_THREADS = min(4, os.cpu_count() or 1)  # that read an overview, a block each
 _BLOCK_BYTES = 64 * 2**20
 
 
@@ -281,12 +283,17 @@ class Slide(ABC):
         image = np.empty((-(-rows // factor), -(-cols // factor), 3), np.uint8)
         step_cols = cols if level.chunk[1] >= cols else aligned(_BLOCK_PX, factor, level.chunk[1])
         step_rows = aligned(min(_BLOCK_PX, _BLOCK_BYTES // (3 * step_cols)), factor, level.chunk[0])
-        for row in range(0, rows, step_rows):
-            for col in range(0, cols, step_cols):
-                block = self.read(row, col, min(step_rows, rows - row), min(step_cols, cols - col), index)
-                means = block_means(block, factor)
-                top, left = row // factor, col // factor
-                image[top : top + means.shape[0], left : left + means.shape[1]] = means
+
+        def fill(row: int, col: int) -> None:
+            block = self.read(row, col, min(step_rows, rows - row), min(step_cols, cols - col), index)
+            means = block_means(block, factor)
+            top, left = row // factor, col // factor
+            image[top : top + means.shape[0], left : left + means.shape[1]] = means
+
+        corners = [(row, col) for row in range(0, rows, step_rows) for col in range(0, cols, step_cols)]
+        with ThreadPoolExecutor(_N_THREADS, thread_name_prefix="overview") as pool:
+            for _ in pool.map(fill, *zip(*corners, strict=True)):
+                pass
         return image
 
 

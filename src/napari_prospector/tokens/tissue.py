@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError, MismatchError, UnknownNameError
 from napari_prospector.tokens.geometry import GridGeometry
+from napari_prospector.tokens.pieces import without_small_pieces
 from napari_prospector.tokens.slides import Slide
 
 __all__ = ["METHODS", "TissueMask", "glass_colour", "tile_coverage", "tissue_mask"]
@@ -27,9 +31,13 @@ _LOW_THRESHOLD, _HIGH_THRESHOLD = 0.03, 0.10
 _LEAST_GLASS_SHARE = 0.01
 _LEAST_GLASS_GREY, _MOST_GLASS_TINT, _MOST_GLASS_SPREAD = 200, 15, 5
 _MOST_GLASS_CELLS = 300_000  # a sample tells the colour
+_MOST_LIGHT_CELLS = 4_000_000
 
 _LEAST_INK_UM2 = 50_000.0  # a stroke, not a grain of pigment
 _INK_RIM_UM = 40.0
+_INK_STEPS = round(0.35 / _STEP)
+
+_N_THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,26 +181,24 @@ def tissue_mask(
     _check_arguments(mask_mpp, method, threshold, min_tissue_um2, max_hole_um2)
     image, scale = slide.overview(max(1.0, mask_mpp / slide_mpp))
     cell_um2 = scale[0] * scale[1] * slide_mpp**2
-    low, high = _extremes(image)
-    light = glass_colour(image, low, high)
-    steps = _density_steps(image, light)
-    density = np.maximum(np.maximum(steps[0], steps[1]), steps[2])
-    ink = np.zeros(density.shape, bool)
+    light = _light_of(image)
+    density, mean_density, ink = _densities(image, light)
+    del image
     if exclude_ink and method != "all":
-        ink = _ink(low, high, steps, cell_um2)
-    mean_density = (steps[0] + steps[1] + steps[2]) // 3
-    del image, low, high, steps
+        ink = _strokes(ink, cell_um2)
+    else:
+        ink = np.zeros(density.shape, bool)
     found = 0.0
     if threshold is not None and method != "all":
         method, found = "fixed", float(threshold)
     elif method == "otsu":
-        found = _two_step_otsu(np.bincount(density[~ink]))
+        found = _two_step_otsu(_counts(density, ~ink))
         method = "otsu" if found else "all"
     mask = ~ink
     if method != "all":
-        mask &= density * _STEP > found
-        mask = _without_small(mask, min_tissue_um2 / cell_um2, neighbours=8)
-        mask = ~_without_small(~mask, max_hole_um2 / cell_um2, neighbours=4) & ~ink
+        mask &= density > _last_step(found)
+        mask = without_small_pieces(mask, min_tissue_um2 / cell_um2, neighbours=8)
+        mask = ~without_small_pieces(~mask, max_hole_um2 / cell_um2, neighbours=4) & ~ink
     ink_share = float(ink.mean())
     note = _note(slide.name, method, found, float(mask.mean()), ink_share)
     red, green, blue = (float(value) for value in light)
@@ -278,11 +284,24 @@ def _plain(value: Any) -> Any:
 
 def _median_density(steps: NDArray[np.uint16], mask: NDArray[np.bool_]) -> float | None:
     """Return the median of densities, in steps of `_STEP`, over the cells of a mask that are not glass."""
-    counts = np.bincount(steps[mask])
+    counts = _counts(steps, mask)
     counts[: round(_LOW_THRESHOLD / _STEP)] = 0
     if not counts.sum():
         return None
     return float(np.searchsorted(np.cumsum(counts), counts.sum() / 2) * _STEP)
+
+
+def _last_step(density: float) -> int:
+    """Return the greatest number of steps that is no denser than `density`."""
+    step = round(density / _STEP)
+    return step if step * _STEP <= density else step - 1
+
+
+def _light_of(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the colour of the empty slide (3,), from evenly spaced cells where there are many."""
+    every = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / _MOST_LIGHT_CELLS))
+    sample = np.ascontiguousarray(image[:: max(1, every), :: max(1, every)])
+    return glass_colour(sample, *_extremes(sample))
 
 
 def _extremes(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -321,12 +340,75 @@ def glass_colour(image: NDArray[np.uint8], low: NDArray[np.uint8], high: NDArray
     return np.full(3, 255.0)
 
 
-def _density_steps(image: NDArray[np.uint8], glass: NDArray[np.float64]) -> list[NDArray[np.uint16]]:
-    """Return the optical density of each channel relative to glass, in steps of `_STEP`, at least 0."""
+def _densities(
+    image: NDArray[np.uint8], glass: NDArray[np.float64]
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.bool_]]:
+    """Return optical densities relative to glass in steps of `_STEP`, and where marker ink may be; (rows, cols) each.
+
+    Returns
+    -------
+    darkest, mean
+        Of the channels, at least 0.
+    ink
+        Hematoxylin, eosin and DAB absorb green at least about as much as red; blue and green inks far less. Black ink
+        is dark without colour.
+    """
     greys = np.maximum(np.arange(256), 1)
-    tables = np.maximum(np.log10(glass[:, None] / greys), 0)
-    steps = np.rint(tables / _STEP).astype(np.uint16)
-    return [steps[channel][image[..., channel]] for channel in range(3)]
+    tables = np.rint(np.maximum(np.log10(glass[:, None] / greys), 0) / _STEP).astype(np.uint16)
+    shape = image.shape[:2]
+    darkest, mean, ink = np.empty(shape, np.uint16), np.empty(shape, np.uint16), np.empty(shape, np.bool_)
+
+    def fill(rows: slice) -> None:
+        _fill_densities(image[rows], tables, darkest[rows], mean[rows], ink[rows])
+
+    _in_bands(fill, shape[0])
+    return darkest, mean, ink
+
+
+def _in_bands(work: Callable[[slice], Any], n_rows: int) -> list[Any]:
+    """Do a piece of work that frees the interpreter on bands of rows, in threads; return what each gave, in order."""
+    step = max(64, -(-n_rows // (4 * _N_THREADS)))
+    bands = [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+    with ThreadPoolExecutor(_N_THREADS, thread_name_prefix="tissue") as pool:
+        return list(pool.map(work, bands))
+
+
+@numba.njit(nogil=True, cache=True)
+def _fill_densities(
+    image: NDArray[np.uint8],
+    tables: NDArray[np.uint16],
+    darkest: NDArray[np.uint16],
+    mean: NDArray[np.uint16],
+    ink: NDArray[np.bool_],
+) -> None:
+    """Fill a band of what `_densities` returns."""
+    for row in range(image.shape[0]):
+        for col in range(image.shape[1]):
+            red, green, blue = np.int32(image[row, col, 0]), np.int32(image[row, col, 1]), np.int32(image[row, col, 2])
+            in_red, in_green, in_blue = np.int32(tables[0, red]), np.int32(tables[1, green]), np.int32(tables[2, blue])
+            darkest[row, col] = max(in_red, in_green, in_blue)
+            mean[row, col] = (in_red + in_green + in_blue) // 3
+            high, low = max(red, green, blue), min(red, green, blue)
+            coloured = 4 * in_red > 5 * in_green and in_red > _INK_STEPS
+            ink[row, col] = coloured or (high < 90 and high - low < 30)
+
+
+def _counts(steps: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how many cells of a mask have each step of density."""
+    n_steps = 1 + round(3 / _STEP)
+    counts = _in_bands(lambda rows: _count(steps[rows], mask[rows], n_steps), steps.shape[0])
+    return np.asarray(np.sum(counts, axis=0), np.int64)
+
+
+@numba.njit(nogil=True, cache=True)
+def _count(steps: NDArray[np.uint16], mask: NDArray[np.bool_], n_steps: int) -> NDArray[np.int64]:
+    """Count the steps (rows, cols) within a mask."""
+    counts = np.zeros(n_steps, np.int64)
+    for row in range(steps.shape[0]):
+        for col in range(steps.shape[1]):
+            if mask[row, col]:
+                counts[min(steps[row, col], n_steps - 1)] += 1
+    return counts
 
 
 def _two_step_otsu(counts: NDArray[np.int64]) -> float:
@@ -350,33 +432,18 @@ def _two_step_otsu(counts: NDArray[np.int64]) -> float:
     return min(max(found, _LOW_THRESHOLD), _HIGH_THRESHOLD)
 
 
-def _ink(
-    low: NDArray[np.uint8], high: NDArray[np.uint8], steps: list[NDArray[np.uint16]], cell_um2: float
-) -> NDArray[np.bool_]:
-    """Find strokes of blue, green and black marker, and black filling, with their rims."""
+def _strokes(ink: NDArray[np.bool_], cell_um2: float) -> NDArray[np.bool_]:
+    """Keep what is as large as strokes of a marker, or black filling, and add their rims."""
     from scipy import ndimage
 
-    # Hematoxylin, eosin and DAB absorb green at least about as much as red; blue and green inks far less.
-    ink = (steps[0] > 1.25 * steps[1]) & (steps[0] > 0.35 / _STEP)
-    ink |= (high < 90) & (high - low < 30)
-    ink = _without_small(ink, _LEAST_INK_UM2 / cell_um2, neighbours=8)
-    if ink.any():
-        ink = ndimage.binary_dilation(ink, iterations=max(1, round(_INK_RIM_UM / math.sqrt(cell_um2))))
+    ink = without_small_pieces(ink, _LEAST_INK_UM2 / cell_um2, neighbours=8)
+    if not ink.any():
+        return ink
+    reach = max(1, round(_INK_RIM_UM / math.sqrt(cell_um2)))
+    rows, cols = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    part = slice(max(rows[0] - reach, 0), rows[-1] + reach + 1), slice(max(cols[0] - reach, 0), cols[-1] + reach + 1)
+    ink[part] = ndimage.binary_dilation(ink[part], iterations=reach)
     return ink
-
-
-def _without_small(mask: NDArray[np.bool_], least_cells: float, neighbours: int) -> NDArray[np.bool_]:
-    """Drop the connected pieces of a mask that have fewer cells."""
-    from scipy import ndimage
-
-    if least_cells <= 1:
-        return mask
-    if not mask.any():
-        return mask
-    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)) if neighbours == 8 else None)
-    kept = np.bincount(labels.ravel()) >= least_cells
-    kept[0] = False
-    return np.asarray(kept[labels], bool)
 
 
 def _note(name: str, method: str, threshold: float, share: float, ink_share: float) -> str:
