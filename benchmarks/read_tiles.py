@@ -6,8 +6,9 @@ least twice as fast on one that is 77 px off.
 
 Each run opens the file anew, so neither side finds anything decoded; the file itself is in the system's cache for both.
 The runs of a pair follow each other and the order turns from pair to pair; what counts is the median of the ratios of
-the pairs. On a busy machine the ratio of the seconds of CPU is steadier, and stands beside it. `tile by tile` is one call of `Slide.read` per tile, against one of `read_region` and numpy's array of it.
-`as the pipeline` is what embedding does: the parts of `TileReader`, which read large boxes and cut the tiles out.
+the pairs. On a busy machine the ratio of the seconds of CPU is steadier, and stands beside it. `tile by tile` is one
+call of `Slide.read` per tile, against one of `read_region` and numpy's array of it. `as the pipeline` is what embedding
+does: the parts of `TileReader`, which read large boxes and cut the tiles out.
 
     python benchmarks/read_tiles.py [--side 4096] [--layouts ycbcr-420]
 """
