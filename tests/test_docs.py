@@ -21,8 +21,16 @@ from napari_prospector.cli.main import prospect
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
 
+
+def random_weights(folder: Path) -> None:
+    """Write weights of MobileNetV2 that have seen nothing."""
+    safetensors, timm = pytest.importorskip("safetensors.torch"), pytest.importorskip("timm")
+    safetensors.save_file(timm.create_model("mobilenetv2_100").state_dict(), folder / "mobile.safetensors")
+
+
 PREPARED: dict[str, Callable[[Path], object]] = {
     "import.md": lambda folder: foreign_stores.trident(folder / "case7.h5"),
+    "tokens.md": random_weights,
 }
 """What a page needs besides the cohort, by the name of its file: a function of the folder that its blocks run in."""
 
