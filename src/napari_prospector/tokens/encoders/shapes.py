@@ -95,6 +95,20 @@ def _chamfer(plane: NDArray[np.float32], threshold: float) -> NDArray[np.float32
     return distances[1:-1, 1:-1]
 
 
+@_jit
+def _count_farther(distances: NDArray[np.float32], limits: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Count the pixels of distances (rows, cols) that are farther than each of the limits (n_limits,)."""
+    counts = np.zeros(limits.size, np.int64)
+    for row in range(distances.shape[0]):
+        line = distances[row]
+        for i in range(limits.size):
+            limit, n_farther = limits[i], 0
+            for col in range(line.size):
+                n_farther += int(line[col] > limit)
+            counts[i] += n_farther
+    return counts
+
+
 def gap_shares(plane: NDArray[np.float32], threshold: float, limits_px: Sequence[float]) -> NDArray[np.float64]:
     """Return how wide the gaps between dark things are.
 
@@ -113,9 +127,8 @@ def gap_shares(plane: NDArray[np.float32], threshold: float, limits_px: Sequence
         Shape (n_limits,): of all pixels outside dark things, the share that is farther than each
         limit from the nearest one; zero if nothing lies outside.
     """
-    distances = _chamfer(plane, threshold)
-    n_outside = max(int(np.count_nonzero(distances)), 1)
-    return np.array([np.count_nonzero(distances > limit) / n_outside for limit in limits_px])
+    n_outside, *n_farther = _count_farther(_chamfer(plane, threshold), np.array((0, *limits_px), np.float32)).tolist()
+    return np.array(n_farther) / max(n_outside, 1)
 
 
 @_jit
