@@ -1,3 +1,4 @@
+import re
 import shutil
 import signal
 import subprocess
@@ -8,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from small_study import COLS, MPP, ROWS, TILE, Study, draw, write_table
 
 from napari_prospector.tokens.pyramid import write_pyramid
-from napari_prospector.tokens.store import TokenGrid
+from napari_prospector.tokens.store import FAILED, TokenGrid
 
 
 def test_slides_become_finished_token_grids_and_a_second_run_changes_nothing(
@@ -162,3 +164,39 @@ def test_ctrl_c_leaves_a_sound_store_and_the_same_command_goes_on(study: Study, 
     assert prospect(*words)[0] == 0
     assert TokenGrid.open(store).counts()["done"] == 5 * ROWS * 5 * COLS
     assert not list(store.rglob("*.partial"))
+
+
+def test_a_corrupt_tile_of_the_file_fails_is_told_and_succeeds_once_the_file_is_whole(
+    prospect: Any, tmp_path: Path
+) -> None:
+    image = np.random.default_rng(5).integers(0, 200, (5 * TILE, 7 * TILE, 3), dtype=np.uint8)
+    slide = write_pyramid(tmp_path / "noise.tif", image, MPP, tile_px=128)
+    words = ("embed", slide, "--tissue", "all", "-o")
+    assert prospect(*words, tmp_path / "whole")[0] == 0
+    whole = slide.read_bytes()
+    with tifffile.TiffFile(slide) as file:
+        places = list(zip(file.pages[0].dataoffsets, file.pages[0].databytecounts, strict=True))
+    # a slide is known by samples of its content, which must stay: 16 of 64 KiB
+    step = (len(whole) - 2**16) // 15
+    offset, size = next(
+        (place, n) for place, n in places[20:] if place % step > 2**16 and place // step == (place + n) // step
+    )
+    slide.write_bytes(whole[:offset] + bytes(size - 2) + b"\xff\xd9" + whole[offset + size :])
+    code, out, err = prospect(*words, tmp_path / "t")
+    assert code == 3
+    failed = int(re.search(r"(\d+) tiles failed", out)[1])
+    assert 1 <= failed <= 4
+    assert len(re.findall(r"tile \(\d+, \d+\) failed: noise\.tif: level 0, tile .* cannot be decoded", err)) == failed
+    store = tmp_path / "t" / "noise.tif.tokens.zarr"
+    grid = TokenGrid.open(store)
+    assert grid.counts()["failed"] == failed
+    assert np.isnan(np.asarray(grid.embeddings[:])[grid.state == FAILED]).all()
+    code, out, _ = prospect(*words, tmp_path / "t")
+    assert (code, f"{failed} tiles failed" in out) == (3, True)
+    slide.write_bytes(whole)
+    assert prospect(*words, tmp_path / "t", "--retry-failed")[0] == 0
+    undamaged = tmp_path / "whole" / "noise.tif.tokens.zarr"
+    for file in undamaged.rglob("*"):
+        # zarr.json remembers the stain, which was looked at when some tiles could not be read
+        if file.is_file() and file != undamaged / "zarr.json":
+            assert (store / file.relative_to(undamaged)).read_bytes() == file.read_bytes()

@@ -129,7 +129,7 @@ def test_killed_again_and_again_a_store_ends_with_the_same_bytes(processes, path
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_instants_on_a_slide_file_with_the_built_in_encoder(processes, tmp_path):
+def test_killed_at_twenty_random_instants_on_a_slide_file_with_the_built_in_encoder(processes, tmp_path):
     from napari_prospector.tokens.generate import draw_slide
     from napari_prospector.tokens.pyramid import write_pyramid
 
@@ -141,7 +141,7 @@ def test_killed_at_ten_random_instants_on_a_slide_file_with_the_built_in_encoder
         duration, expected = time.perf_counter() - start, files(whole)
     assert process.exitcode == 0
     stages = []
-    for i, instant in enumerate(np.random.default_rng(29).permutation(np.arange(10) + 0.5) / 10):
+    for i, instant in enumerate(np.random.default_rng(29).permutation(np.arange(20) + 0.5) / 20):
         path = tmp_path / str(i) / "drawn.tokens.zarr"
         with embedding(processes, slide, str(path), target=embed_fakes.report_and_run_on_file) as process:
             time.sleep(instant * duration)
@@ -231,3 +231,38 @@ def test_a_disk_that_is_really_full_is_named_and_the_store_goes_on_later(small_d
     ballast.unlink()
     embed(path)
     assert files(path) == uninterrupted
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of open files are told by Linux only")
+def test_power_may_fail_at_any_instant_since_content_reaches_the_disk_before_its_name(path, monkeypatch):
+    log: list[tuple[str, Path]] = []
+    sync, replace = os.fsync, os.replace
+
+    def logged_sync(handle: int) -> None:
+        sync(handle)
+        log.append(("synced", Path(os.readlink(f"/proc/self/fd/{handle}"))))
+
+    def logged_replace(source: Any, target: Any) -> None:
+        log.extend([("from", Path(source)), ("named", Path(target))])
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", logged_sync)
+    monkeypatch.setattr(os, "replace", logged_replace)
+    grid = embed(path)
+    store = log.index(("named", path))
+    for i, (what, file) in enumerate(log):
+        if what == "from" and i + 1 != store:
+            assert ("synced", file) in log[:i], f"{file.name} was named before its content was on the disk"
+    # the store appears with all its folders on the disk, and its own name is made to last before it is filled
+    made = path.with_name(path.name + ".partial")
+    for folder in {Path(str(made / file.relative_to(path))) for file in path.rglob("*") if file.is_dir()}:
+        if "embeddings/c" not in str(folder) and "quality/c" not in str(folder):
+            assert ("synced", folder.parent) in log[:store], f"{folder.name} may be lost"
+    assert log[store + 1] == ("synced", path.parent)
+    for block in grid.blocks():
+        row, col = block.index
+        state, embeddings = path / f"state/c/{row}/{col}", path / f"embeddings/c/{row}/{col}/0"
+        state_named = store + log[store:].index(("named", state))
+        embeddings_named = log.index(("named", embeddings))
+        assert ("synced", embeddings.parent) in log[embeddings_named:state_named]
+        assert ("synced", embeddings.parent.parent) in log[embeddings_named:state_named]

@@ -58,6 +58,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     partial = path.with_name(path.name + PARTIAL)
     with storage_errors(path):
+        new_folders = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
@@ -68,6 +69,8 @@ def write_whole(path: Path, content: bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
     sync_folder(path.parent)
+    for folder in new_folders:
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_prospector.errors import InvalidInputError, StorageError
+from napari_prospector.tokens.durable import sync_folder
 
 __all__ = ["CohortProgress", "MadeSlide", "atomic_path", "write_cohort_table", "write_pyramid", "write_truth"]
 
@@ -83,7 +84,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
+            # the content before the name, or a power cut could leave an empty file under it
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
             partial.replace(target)
+            sync_folder(target.parent)
         finally:
             partial.unlink(missing_ok=True)
     except StorageError:

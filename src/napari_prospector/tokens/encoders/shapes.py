@@ -128,7 +128,7 @@ def gap_shares(plane: NDArray[np.float32], threshold: float, limits_px: Sequence
         limit from the nearest one; zero if nothing lies outside.
     """
     n_outside, *n_farther = _count_farther(_chamfer(plane, threshold), np.array((0, *limits_px), np.float32)).tolist()
-    return np.array(n_farther) / max(n_outside, 1)
+    return np.array([n_pixels / max(n_outside, 1) for n_pixels in n_farther])
 
 
 @_jit
