@@ -241,6 +241,14 @@ def test_arguments_that_would_load_by_themselves_are_refused(argument: str, fold
         load(VIT, folder / "test_vit.safetensors", model_args={argument: True})
 
 
+def test_an_architecture_that_this_timm_does_not_have_asks_for_a_newer_one(folder: Path) -> None:
+    from napari_prospector.tokens.encoders.timm_tiles import build_model
+
+    card = EncoderCard("later", "timm", "timm:vit_of_tomorrow", tile_px=224, mpp=0.5)
+    with pytest.raises(InvalidInputError, match=r"'later' needs the architecture 'vit_of_tomorrow'.*Update timm"):
+        build_model(card, {})
+
+
 def test_a_layer_that_no_name_stands_for_is_refused(folder: Path) -> None:
     with pytest.raises(
         InvalidInputError, match=r"mlp_layer in model_args must be one of \['ConvStem'.*got 'os.system'"

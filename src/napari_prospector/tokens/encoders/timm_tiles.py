@@ -91,15 +91,21 @@ def build_model(card: EncoderCard, model_args: Mapping[str, Any]) -> torch.nn.Mo
     Raises
     ------
     InvalidInputError
-        If timm knows no such argument, or one would load weights by itself.
+        If timm knows no such architecture or argument, or an argument would load weights by itself.
     """
+    architecture = card.source.removeprefix(_SOURCE_PREFIX)
+    if not timm.is_model(architecture):
+        raise InvalidInputError(
+            f"Encoder {card.name!r} needs the architecture {architecture!r}, which timm {timm.__version__} does not"
+            " have. Update timm."
+        )
     if refused := sorted(set(model_args) & set(_REFUSED_ARGS)):
         raise InvalidInputError(
             f"model_args must describe the architecture only; got {refused}. Pass weights=FILE instead."
         )
     arguments = {name: _layer(name, value) if name in _TAKES_A_CLASS else value for name, value in model_args.items()}
     try:
-        return timm.create_model(card.source.removeprefix(_SOURCE_PREFIX), pretrained=False, **arguments)
+        return timm.create_model(architecture, pretrained=False, **arguments)
     except (AssertionError, TypeError, ValueError) as problem:
         raise InvalidInputError(
             f"Encoder {card.name!r} cannot be built with model_args={dict(model_args)}: {problem}"
