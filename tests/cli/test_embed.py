@@ -200,3 +200,30 @@ def test_a_corrupt_tile_of_the_file_fails_is_told_and_succeeds_once_the_file_is_
         # zarr.json remembers the stain, which was looked at when some tiles could not be read
         if file.is_file() and file != undamaged / "zarr.json":
             assert (store / file.relative_to(undamaged)).read_bytes() == file.read_bytes()
+
+
+def test_an_estimate_says_tiles_time_and_size_and_leaves_nothing(study: Study, prospect: Any, tmp_path: Path) -> None:
+    words = ("embed", study.table, "--estimate", "--tissue", "all", "-o", tmp_path / "t")
+    code, out, _ = prospect(*words)
+    assert code == 0
+    assert "slide 0.tif" in out
+    assert "tokens/s" in out
+    assert "Nothing was kept or downloaded" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_estimate_as_json_needs_no_folder_and_no_weights(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    zero = tmp_path / "zero.tif"
+    zero.touch()
+    words = ("--encoder", "timm:test_vit", "--tile-px", "96", "--tile-mpp", "1.0", "--device", "cpu")
+    code, found = prospect_json("embed", study.slide(0), zero, "--estimate", "--tissue", "all", *words)
+    assert code == 3
+    assert found["is_untrained"]
+    assert found["total"]["n_tiles"] == found["slides"][0]["n_tiles"] > 0
+    assert "is empty" in found["slides"][1]["error"]
+
+
+def test_without_a_folder_nothing_is_embedded(study: Study, prospect: Any) -> None:
+    code, _, err = prospect("embed", study.slide(0))
+    assert code == 2
+    assert "Missing option '-o'" in err

@@ -24,7 +24,9 @@ __all__ = [
     "encoder_options_of",
     "encoder_words",
     "is_finished",
+    "loading_options",
     "parse_model_args",
+    "slide_jobs",
     "words_of_card",
 ]
 
@@ -64,6 +66,12 @@ def encoder_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def loading_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `encoder_keywords` that say how an encoder is loaded, not which of its tokens are taken."""
+    others = ("name", "tokens", "overlap_px", "projection")
+    return {name: value for name, value in encoder_keywords(options).items() if name not in others}
+
+
 def encoder_from_options(options: Mapping[str, Any]) -> Encoder:
     """Load the encoder that the options of `encoder_options` name."""
     from napari_prospector.tokens.encoders.cards import load_encoder
@@ -74,6 +82,31 @@ def encoder_from_options(options: Mapping[str, Any]) -> Encoder:
 def encoder_for(options: Mapping[str, Any], client: AnyClient | None) -> Encoder | dict[str, Any]:
     """Load the encoder where this process embeds; with a client return its keywords, for workers load it themselves."""
     return encoder_from_options(options) if client is None else encoder_keywords(options)
+
+
+def slide_jobs(slides: Sequence[Path], tokens: Path, mpp: float | None) -> list[SlideJob]:
+    """Turn paths, or one cohort table, into slides to embed.
+
+    Raises
+    ------
+    InvalidInputError
+        If a table is not alone, or two slides have one name.
+    """
+    from napari_prospector.study.cohort import Cohort, token_store_path
+    from napari_prospector.study.embed_cohort import SlideJob
+
+    tables = [slide for slide in slides if slide.suffix.lower() == ".csv"]
+    if tables and len(slides) > 1:
+        raise InvalidInputError(
+            f"SLIDES must be slide files or one cohort table; got {len(slides)} paths with {tables[0].name}."
+        )
+    if tables:
+        cohort = Cohort.read(tables[0])
+        rows = [(row.path, row.mpp or mpp) for row in cohort if not row.is_tokens]
+    else:
+        rows = [(slide, mpp) for slide in slides]
+    check_names([Path(path) for path, _ in rows], "Token grids", with_suffix=True)
+    return [SlideJob(Path(path), token_store_path(tokens, path), mpp) for path, mpp in rows]
 
 
 def encoder_options_of(name: str) -> dict[str, Any]:

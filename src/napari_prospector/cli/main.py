@@ -23,7 +23,20 @@ __all__ = ["COMMANDS_GROUP", "Exit", "main", "prospect"]
 COMMANDS_GROUP = "napari_prospector.commands"
 
 # the order in which the work is done
-_ORDER = ("demo", "embed", "import", "fit", "map", "evaluate", "view", "info", "quality", "verify", "encoders")
+_ORDER = (
+    "demo",
+    "doctor",
+    "embed",
+    "import",
+    "fit",
+    "map",
+    "evaluate",
+    "view",
+    "info",
+    "quality",
+    "verify",
+    "encoders",
+)
 
 _WIDTH = 100
 

@@ -27,7 +27,7 @@ from napari_prospector.tokens.tilereader import TileReader, Tiles
 from napari_prospector.tokens.tilestream import batches, in_lanes, tiles_ahead
 from napari_prospector.tokens.tissue import TissueMask, tissue_mask
 
-__all__ = ["EmbedProgress", "TileFailure", "embed_slide", "embed_to_grid"]
+__all__ = ["EmbedProgress", "TileFailure", "default_mask_mpp", "embed_slide", "embed_to_grid"]
 
 _MOST_READERS = 8
 # Finding tissue takes about 12 bytes a cell: slides of more than 30 cm² get a coarser mask, or memory would grow.
@@ -215,7 +215,7 @@ class _Job:
 
     def created(self, path: Path, tissue: TissueMask | None, block: int, overwrite: bool) -> TokenGrid:
         """Make the store; its tissue is found first, so that nothing is left behind where there is none."""
-        tissue = tissue_mask(self.slide, _mask_mpp(self.slide)) if tissue is None else tissue
+        tissue = tissue_mask(self.slide, default_mask_mpp(self.slide)) if tissue is None else tissue
         coverage, mask = self._wanted(tissue)
         if not mask.any():
             raise InvalidInputError(
@@ -421,7 +421,7 @@ def _encode(encoder: Encoder, batch: Tiles, size: BatchSize, dtype: np.dtype[Any
     return vectors, _Lost(where, {tile: batch.reasons.get(tile, why) for tile in lost_tiles})
 
 
-def _mask_mpp(slide: Slide) -> float:
+def default_mask_mpp(slide: Slide) -> float:
     """Return the width of a cell of the default tissue mask in µm."""
     rows_um, cols_um = (extent * slide.require_mpp() for extent in slide.shape)
     mask_mpp = _MASK_MPP

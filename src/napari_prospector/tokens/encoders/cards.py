@@ -172,7 +172,35 @@ def load_encoder(
     >>> encoder.encode(np.full((2, 224, 224, 3), 255, np.uint8)).shape == (2, encoder.card.n_dims)
     True
     """
-    options = EncoderOptions(
+    options = checked_options(weights, model_args, mean, std, tile_px, mpp, device, revision, offline)
+    found = _find(name)
+    encoder = _load_card(found, options) if isinstance(found, EncoderCard) else found.load(options)
+    if (tokens, overlap_px, projection) == ("tile", 0, None):
+        return encoder
+    from napari_prospector.tokens.encoders.chosen_tokens import choose_tokens
+
+    return choose_tokens(encoder, tokens, overlap_px, projection)
+
+
+def checked_options(
+    weights: str | Path | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    tile_px: int | None = None,
+    mpp: float | None = None,
+    device: str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> EncoderOptions:
+    """Check the options of `load_encoder`, which says what they mean, and put them together.
+
+    Raises
+    ------
+    InvalidInputError
+        If one cannot be.
+    """
+    return EncoderOptions(
         weights=None if weights is None else Path(weights),
         model_args=None if model_args is None else dict(model_args),
         mean=_channel_values("mean", mean),
@@ -183,13 +211,24 @@ def load_encoder(
         revision=revision,
         offline=offline,
     )
-    found = _find(name)
-    encoder = _load_card(found, options) if isinstance(found, EncoderCard) else found.load(options)
-    if (tokens, overlap_px, projection) == ("tile", 0, None):
-        return encoder
-    from napari_prospector.tokens.encoders.chosen_tokens import choose_tokens
 
-    return choose_tokens(encoder, tokens, overlap_px, projection)
+
+def untrained_encoder(name: str, options: EncoderOptions) -> Encoder:
+    """Load an encoder to measure its speed: a timm model with random weights, any other as it is.
+
+    Random weights take as long as trained ones, and need neither download nor access. Its card has no hash of weights.
+
+    Raises
+    ------
+    ProspectorError
+        As `load_encoder`, but for what concerns weights of a timm model.
+    """
+    found = _find(name)
+    if isinstance(found, EncoderCard) and found.loader == "timm":
+        from napari_prospector.tokens.encoders.timm_tiles import untrained_timm_encoder
+
+        return untrained_timm_encoder(found, options)
+    return _load_card(found, options) if isinstance(found, EncoderCard) else found.load(options)
 
 
 def _find(name: str) -> EncoderCard | EncoderProvider:

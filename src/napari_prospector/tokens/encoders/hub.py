@@ -35,9 +35,11 @@ __all__ = [
     "ask",
     "cache_folder",
     "cached",
+    "check_room",
     "check_sha256",
     "fetch",
     "is_offline",
+    "offline_error",
     "readable_size",
     "stated_sha256",
 ]
@@ -154,7 +156,7 @@ def ask(source: HubSource) -> HubFile:
 
     kinds = _kinds_of_errors()
     if is_offline():
-        raise _offline(source)
+        raise offline_error(source)
     for filename in source.filenames:
         url = hf_hub_url(source.repo_id, filename, revision=source.revision)
         with _refusals(source), contextlib.suppress(kinds.EntryNotFoundError):
@@ -200,9 +202,9 @@ def fetch(source: HubSource, encoder: str, terms: str = "", *, offline: bool = F
     if (found := cached(source)) is not None:
         return found
     if offline or is_offline():
-        raise _offline(source)
+        raise offline_error(source)
     asked = ask(source)
-    _check_room(asked)
+    check_room(asked)
     warnings.warn(_announcement(asked, encoder, terms), ProspectorWarning, stacklevel=2)
     with _refusals(source):
         path = Path(hf_hub_download(source.repo_id, asked.filename, revision=source.revision, cache_dir=cache_folder()))
@@ -294,7 +296,7 @@ def _repo_cache(repo_id: str) -> Path:
     return cache_folder() / f"models--{repo_id.replace('/', '--')}"
 
 
-def _check_room(file: HubFile) -> None:
+def check_room(file: HubFile) -> None:
     """Raise StorageError before the download if the file cannot fit."""
     place = cache_folder()
     while not place.exists() and place != place.parent:
@@ -308,7 +310,7 @@ def _check_room(file: HubFile) -> None:
         )
 
 
-def _offline(source: HubSource) -> NetworkError:
+def offline_error(source: HubSource) -> NetworkError:
     """Return the error for weights that are not in the cache while the hub may not be asked."""
     revision = source.revision or "main"
     return NetworkError(

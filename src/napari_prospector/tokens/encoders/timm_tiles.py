@@ -18,7 +18,16 @@ from napari_prospector.tokens.encoders.convstem import ConvStem
 from napari_prospector.tokens.encoders.torch_encoder import TimmEncoder, checked_device
 from napari_prospector.tokens.encoders.weights import WeightFiles, find_weights, load_strictly
 
-__all__ = ["TimmEncoder", "build_model", "card_of_model", "load_timm_encoder", "model_names", "set_input_size"]
+__all__ = [
+    "TimmEncoder",
+    "build_model",
+    "card_of_model",
+    "load_timm_encoder",
+    "model_without_weights",
+    "model_names",
+    "set_input_size",
+    "untrained_timm_encoder",
+]
 
 _SOURCE_PREFIX = "timm:"
 # Parts of an architecture that timm takes as a class, by the names that a card can hold.
@@ -75,6 +84,42 @@ def load_timm_encoder(card: EncoderCard, options: EncoderOptions) -> TimmEncoder
     tile_px = options.tile_px or card.tile_px
     set_input_size(model, tile_px, card.name)
     return TimmEncoder(model, _card_as_loaded(card, options, model_args, tile_px, weights), device)
+
+
+def model_without_weights(card: EncoderCard, options: EncoderOptions) -> torch.nn.Module:
+    """Build an architecture on the meta device: its tensors have shapes and take no memory.
+
+    Raises
+    ------
+    InvalidInputError
+        If the architecture cannot be built so.
+    """
+    with torch.device("meta"):
+        return build_model(card, {**card.model_args, **(options.model_args or {})})
+
+
+def untrained_timm_encoder(card: EncoderCard, options: EncoderOptions) -> TimmEncoder:
+    """Build an encoder with random weights: as fast as the trained one, and of no other use.
+
+    Raises
+    ------
+    InvalidInputError
+        If an option cannot be.
+    """
+    device = checked_device(options.device)
+    model = build_model(card, {**card.model_args, **(options.model_args or {})})
+    tile_px = options.tile_px or card.tile_px
+    set_input_size(model, tile_px, card.name)
+    half = (0.5, 0.5, 0.5)
+    as_asked = dataclasses.replace(
+        card,
+        tile_px=tile_px,
+        mpp=options.mpp or card.mpp,
+        mean=options.mean or card.mean or half,
+        std=options.std or card.std or half,
+        revision=None,
+    )
+    return TimmEncoder(model, as_asked, device)
 
 
 def build_model(card: EncoderCard, model_args: Mapping[str, Any]) -> torch.nn.Module:

@@ -17,7 +17,16 @@ from napari_prospector.tokens.encoders import hub
 from napari_prospector.tokens.encoders.encodercard import EncoderCard, EncoderOptions
 from napari_prospector.tokens.encoders.layouts import fit_input_size, to_timm_layout
 
-__all__ = ["WeightFiles", "file_sha256", "find_weights", "load_strictly", "local_weights", "source_of", "terms_of"]
+__all__ = [
+    "WeightFiles",
+    "file_sha256",
+    "fitting_tensors",
+    "find_weights",
+    "load_strictly",
+    "local_weights",
+    "source_of",
+    "terms_of",
+]
 
 _INDEX = ".index.json"
 _TENSOR_ARCHIVES = (".pth", ".pt", ".bin")
@@ -190,6 +199,23 @@ def _combined(hashes: dict[Path, str]) -> str:
 
 def load_strictly(model: torch.nn.Module, weights: WeightFiles, name: str, layout: str | None = None) -> None:
     """Load weights, whose tensors are named as `layout` says; all must be there, none more, each in its shape."""
+    tensors = fitting_tensors(model, weights, name, layout)
+    # a model that was built without numbers takes over the tensors of the file, in the precision that it computes in
+    unfilled = any(tensor.is_meta for tensor in model.state_dict().values())
+    model.load_state_dict(tensors, strict=True, assign=unfilled)
+    model.float()
+
+
+def fitting_tensors(
+    model: torch.nn.Module, weights: WeightFiles, name: str, layout: str | None = None
+) -> dict[str, torch.Tensor]:
+    """Read weights, and make sure that they are those of a model, which may lie on the meta device.
+
+    Raises
+    ------
+    FileFormatError
+        The file is damaged, or a tensor is missing, too many, or of another shape.
+    """
     held: dict[str, torch.Tensor] = {}
     for path in weights.paths:
         held |= _read_tensors(path)
@@ -211,10 +237,7 @@ def load_strictly(model: torch.nn.Module, weights: WeightFiles, name: str, layou
             f"{weights.name} does not fit encoder {name!r}: {'; '.join(problems[:3])}{more}. "
             "Pass the weights of this architecture, or model_args=… of the weights, such as {'num_classes': …}."
         )
-    # a model that was built without numbers takes over the tensors of the file, in the precision that it computes in
-    unfilled = any(tensor.is_meta for tensor in wanted.values())
-    model.load_state_dict(tensors, strict=True, assign=unfilled)
-    model.float()
+    return tensors
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
