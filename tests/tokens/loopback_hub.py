@@ -56,6 +56,10 @@ class LoopbackHub:
         State this size in answers to HEAD.
     status
         Answer every request with this status.
+    sent
+        Bytes of content sent so far.
+    user_agents
+        What clients said of themselves.
     """
 
     repositories: dict[str, Repository]
@@ -69,6 +73,7 @@ class LoopbackHub:
     pretended_size: int | None = None
     status: int | None = None
     sent: int = 0
+    user_agents: set[str] = field(default_factory=set)
 
     def gets(self) -> list[tuple[str, str, str | None, str | None]]:
         """Return the requests that fetched content."""
@@ -95,6 +100,7 @@ def _hub_handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
         def _answer(self) -> None:
             authorization = self.headers.get("Authorization")
             hub.requests.append((self.command, self.path, self.headers.get("Range"), authorization))
+            hub.user_agents.add(self.headers.get("User-Agent", ""))
             path = urlsplit(self.path).path
             if hub.status is not None:
                 self._refuse(hub.status, None, "Busy")

@@ -1,4 +1,4 @@
-"""`prospect doctor`: can this work start?"""
+"""`prospect doctor`: see whether the work can start."""
 
 from __future__ import annotations
 

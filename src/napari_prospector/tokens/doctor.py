@@ -13,13 +13,13 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_prospector import __version__
 from napari_prospector.errors import NetworkError, ProspectorError, StoreBusyError
-from napari_prospector.tokens.encoders.cards import encoder_card
+from napari_prospector.tokens.encoders.cards import encoder_card, load_encoder
 from napari_prospector.tokens.encoders.encodercard import EncoderCard, EncoderOptions
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def examine(
     yield _versions()
     try:
         card = encoder_card(encoder)
+        card = replace(card, tile_px=asked.tile_px or card.tile_px, mpp=asked.mpp or card.mpp)
     except ProspectorError as problem:
         yield _red("encoder", problem)
         return
@@ -156,9 +157,13 @@ def _encoder(card: EncoderCard) -> Check:
 
 def _weights(card: EncoderCard, options: EncoderOptions, model: _Model) -> Iterator[Check]:
     """Look for the weights: in a file or folder, in the cache, or by asking the hub for nothing but the size."""
+    if card.loader == "stain-texture":
+        model.n_dims = load_encoder(card.name, tile_px=card.tile_px, mpp=card.mpp).card.n_dims
+        yield Check("weights", "green", f"{card.name} needs no weights.")
+        return
     if card.loader != "timm":
-        n_dims = "" if card.n_dims is None else f" ({card.n_dims} dims)"
-        yield Check("weights", "green", f"{card.name} needs no weights that are known here{n_dims}.")
+        sentence = f"{card.name} is loaded by another package; what it needs is not known here."
+        yield Check("weights", "amber", sentence, "See the documentation of that package.")
         return
     from napari_prospector.tokens.encoders.timm_tiles import model_without_weights
     from napari_prospector.tokens.encoders.weights import fitting_tensors, local_weights, source_of
@@ -224,7 +229,8 @@ def _hub_weights(source: HubSource, card: EncoderCard, offline: bool) -> Iterato
 def _machine(card: EncoderCard, options: EncoderOptions, model: _Model) -> Iterator[Check]:
     """Look at device and memory."""
     if card.loader != "timm":
-        yield Check("device", "green", f"{card.name} runs on the CPU; {os.cpu_count()} cores.")
+        place = "runs on the CPU" if card.loader == "stain-texture" else "runs where its package says"
+        yield Check("device", "green", f"{card.name} {place}; {os.cpu_count()} cores.")
         return
     import torch
 

@@ -68,6 +68,15 @@ def test_the_announcement_comes_before_the_first_byte(hub: LoopbackHub) -> None:
     assert hub.gets() == []
 
 
+def test_the_hub_is_asked_for_the_file_alone_and_told_no_more_than_the_versions_of_client_and_python(
+    hub: LoopbackHub,
+) -> None:
+    fetched()
+    assert {path.split("/")[1] for _, path, _, _ in hub.requests} == {"owner", "blobs"}
+    said = {word.partition("/")[0].strip() for agent in hub.user_agents for word in agent.split(";")}
+    assert said <= {"unknown", "hf_hub", "python"}
+
+
 def test_what_is_in_the_cache_is_taken_without_asking_anybody(hub: LoopbackHub) -> None:
     first = fetched()
     hub.requests.clear()

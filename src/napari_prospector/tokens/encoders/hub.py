@@ -330,8 +330,12 @@ def _kinds_of_errors() -> Any:
 
 @contextlib.contextmanager
 def _refusals(source: HubSource) -> Iterator[None]:
-    """Turn whatever the hub, the network or the disk refuse into errors that say what to do."""
+    """Turn whatever the hub, the network or the disk refuse into errors that say what to do; no telemetry meanwhile."""
+    from huggingface_hub import constants
+
     kinds = _kinds_of_errors()
+    # else the library asks the hub for more than the file, and tells it which packages are installed
+    telemetry_was_off, constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_TELEMETRY, True
     # The base of the hub's own errors is that of the HTTP library it uses: requests, httpx, or what comes next. The
     # downloader of large files, hf_xet, raises RuntimeErrors.
     try:
@@ -342,6 +346,8 @@ def _refusals(source: HubSource) -> Iterator[None]:
         if isinstance(error, kinds.HfHubHTTPError):
             raise _refused_by_hub(source, error) from error
         raise _broken(source, error) from None
+    finally:
+        constants.HF_HUB_DISABLE_TELEMETRY = telemetry_was_off
 
 
 def _refused_by_hub(source: HubSource, error: Any) -> ProspectorError:
