@@ -33,8 +33,6 @@ Verdict = Literal["green", "amber", "red"]
 _PACKAGES = ("numpy", "zarr", "tifffile", "torch", "timm", "huggingface-hub", "safetensors", "openslide-python")
 # What embedding needs beside the model: tiles read ahead, a batch at work, a block of the store.
 _BESIDE_BYTES = 1_500_000_000
-# Weights lie in memory twice while they are loaded.
-_COPIES = 2
 _COARSER = 1.5
 _STATED_OFF = 0.05
 
@@ -258,7 +256,7 @@ def _machine(card: EncoderCard, options: EncoderOptions, model: _Model) -> Itera
         )
     if model.n_parameters is None:
         return
-    needed = 4 * model.n_parameters * (_COPIES if device == "cpu" else 1) + _BESIDE_BYTES
+    needed = 4 * model.n_parameters + _BESIDE_BYTES
     sentence = (
         f"{card.name} has {model.n_parameters / 1e6:,.0f} million parameters: about {readable_size(needed)} are needed"
     )
