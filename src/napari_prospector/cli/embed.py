@@ -130,6 +130,11 @@ def embed(
         overwrite=overwrite,
         retry_failed=retry_failed,
     )
+    return _tell_outcomes(outcomes, _card(model, outcomes, encoder["stain_normalize"]), as_json)
+
+
+def _tell_outcomes(outcomes: Sequence[Embedded], card: Mapping[str, Any], as_json: bool) -> int:
+    """Print what came of each slide, and return the exit code."""
     broken = [outcome for outcome in outcomes if outcome.error or outcome.failed]
     lines = [
         f"{outcome.slide}: {outcome.done:,} tokens in {outcome.tokens}"
@@ -139,7 +144,7 @@ def embed(
     ]
     told(
         {
-            "encoder": _card(model, outcomes, encoder["stain_normalize"]),
+            "encoder": card,
             "slides": [asdict(outcome) for outcome in outcomes],
         },
         as_json,

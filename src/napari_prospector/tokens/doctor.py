@@ -232,7 +232,6 @@ def _machine(card: EncoderCard, options: EncoderOptions, model: _Model) -> Itera
         return
     import torch
 
-    from napari_prospector.tokens.encoders.hub import readable_size
     from napari_prospector.tokens.encoders.torch_encoder import checked_device
 
     try:
@@ -254,23 +253,22 @@ def _machine(card: EncoderCard, options: EncoderOptions, model: _Model) -> Itera
             f"cpu: {os.cpu_count()} cores, single precision; torch {torch.__version__} sees no GPU that is used.",
             "See how long it would take: prospect embed … --estimate.",
         )
-    if model.n_parameters is None:
-        return
-    needed = 4 * model.n_parameters + _BESIDE_BYTES
-    sentence = (
-        f"{card.name} has {model.n_parameters / 1e6:,.0f} million parameters: about {readable_size(needed)} are needed"
-    )
+    if model.n_parameters is not None:
+        yield _memory(card.name, model.n_parameters, free)
+
+
+def _memory(name: str, n_parameters: int, free: int | None) -> Check:
+    """Hold the memory that a model needs against what is free."""
+    from napari_prospector.tokens.encoders.hub import readable_size
+
+    needed = 4 * n_parameters + _BESIDE_BYTES
+    sentence = f"{name} has {n_parameters / 1e6:,.0f} million parameters: about {readable_size(needed)} are needed"
     if free is None:
-        yield Check("memory", "amber", f"{sentence}; how much is free, the system does not tell.")
-    elif free < needed:
-        yield Check(
-            "memory",
-            "red",
-            f"{sentence}, {readable_size(free)} are free.",
-            "Close other programs, or take a smaller one.",
-        )
-    else:
-        yield Check("memory", "green", f"{sentence}, {readable_size(free)} are free.")
+        return Check("memory", "amber", f"{sentence}; how much is free, the system does not tell.")
+    sentence = f"{sentence}, {readable_size(free)} are free."
+    if free < needed:
+        return Check("memory", "red", sentence, "Close other programs, or take a smaller encoder.")
+    return Check("memory", "green", sentence)
 
 
 def _available_bytes() -> int | None:
