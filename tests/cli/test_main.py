@@ -11,7 +11,20 @@ from napari_prospector.cli import main
 from napari_prospector.cli.main import prospect as group
 from napari_prospector.errors import ProspectorWarning
 
-COMMANDS = ["demo", "embed", "import", "fit", "map", "evaluate", "view", "info", "quality", "verify", "encoders"]
+COMMANDS = [
+    "demo",
+    "doctor",
+    "embed",
+    "import",
+    "fit",
+    "map",
+    "evaluate",
+    "view",
+    "info",
+    "quality",
+    "verify",
+    "encoders",
+]
 
 
 def test_the_commands_come_in_the_order_of_the_work() -> None:

@@ -42,7 +42,7 @@ __all__ = ["embed"]
         "prospect embed cohort.csv -o tokens/ --encoder mobilenetv2_100 --weights mobile.safetensors",
         "prospect embed cohort.csv --encoder uni2-h --estimate",
         "prospect embed cohort.csv -o normalized/ --stain-normalize macenko",
-        "prospect embed cohort.csv -o patches/ --encoder uni --weights uni.safetensors --tokens patch --project pca:64",
+        "prospect embed cohort.csv -o patches/ --encoder uni --tokens patch --project pca:64",
     ),
 )
 @click.argument("slides", nargs=-1, required=True, type=click.Path(path_type=Path))
