@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ from small_study import make_cohort
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.errors import (
     ClusterError,
+    FileFormatError,
     InvalidInputError,
     MismatchError,
     MissingExtraError,
@@ -201,8 +203,6 @@ def test_an_encoder_that_is_loaded_is_no_use_to_workers(small: Small, processes:
 
 def test_damage_in_a_store_is_told_as_it_is_here(small: Small, client: Any, tmp_path: Path) -> None:
     import shutil
-
-    from napari_prospector.errors import FileFormatError
 
     paths = [Path(shutil.copytree(job.tokens, tmp_path / job.tokens.name)) for job in small.jobs("here")]
     graphs = CohortGraphs(paths, client=client)
@@ -391,6 +391,17 @@ def test_a_worker_that_comes_later_with_another_version_is_refused_as_well(
 )
 def test_a_scheduler_that_does_not_answer_is_told_within_seconds(address: str, text: str) -> None:
     with pytest.raises(ClusterError, match=text), open_workers(address):
+        pass
+
+
+def test_a_scheduler_file_says_where_the_scheduler_is(dask: Any, tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    file.write_text(json.dumps({"type": "Scheduler", "address": dask.scheduler.address}))
+    with open_workers(str(file)) as workers:
+        assert isinstance(workers, DaskWorkers)
+        assert dict(workers.run(die_always, [(5,)], ["square"], None)) == {0: 25}
+    file.write_text("{}")
+    with pytest.raises(FileFormatError, match=r"scheduler.json must be a scheduler file"), open_workers(str(file)):
         pass
 
 

@@ -193,7 +193,8 @@ _WORKERS_OPTIONS = (
     click.option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Let the workers of a Dask cluster do the work; of its scheduler, such as tcp://node7:8786.",
+        help="Let the workers of a Dask cluster do the work; of its scheduler, such as tcp://node7:8786, or "
+        "the file that dask scheduler has written.",
     ),
     click.option(
         "--workers",

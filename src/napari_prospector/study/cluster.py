@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import json
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_prospector.errors import (
     ClusterError,
+    FileFormatError,
     InvalidInputError,
     MismatchError,
     MissingExtraError,
@@ -191,7 +193,8 @@ def open_workers(scheduler: str | None = None, n_processes: int = 1) -> Iterator
     Parameters
     ----------
     scheduler
-        Address of the cluster's scheduler, such as ``tcp://node7:8786``. None: this machine.
+        Address of the cluster's scheduler, such as ``tcp://node7:8786``, or the file that ``dask scheduler
+        --scheduler-file`` has written. None: this machine.
     n_processes
         Processes on this machine, where there is no scheduler; 1: none but this one.
 
@@ -206,6 +209,8 @@ def open_workers(scheduler: str | None = None, n_processes: int = 1) -> Iterator
         The package distributed is not installed.
     ClusterError
         Nobody answers at the address.
+    FileFormatError
+        The file is no scheduler file.
     MismatchError
         As `DaskWorkers`.
     """
@@ -216,8 +221,21 @@ def open_workers(scheduler: str | None = None, n_processes: int = 1) -> Iterator
         with LocalProcesses(n_processes) as processes:
             yield processes
         return
-    with _connected(scheduler) as client:
+    with _connected(_address(scheduler)) as client:
         yield DaskWorkers(client)
+
+
+def _address(scheduler: str) -> str:
+    """Return the address of a scheduler; a scheduler file holds it."""
+    if not os.path.isfile(scheduler):
+        return scheduler
+    try:
+        return str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise FileFormatError(
+            f"{scheduler} must be a scheduler file; it holds no address. Start `dask scheduler --scheduler-file"
+            f" {scheduler}` first."
+        ) from error
 
 
 @contextlib.contextmanager
