@@ -106,8 +106,9 @@ class Segments:
     """A level in tiles or compressed strips, `chunk` pixels each, row by row; planes apart follow each other.
 
     `shape` is what the level shows. `stored` is what its tiles were laid out for; some makers pad it. `decode` takes
-    the bytes of a segment and its place in the tables. What `is_quick` to decode is kept only where a read took a
-    part of it.
+    the bytes of a segment and its place in the tables; where a segment is a stack of `n_stacked` stored pieces, one
+    below the other, `join` makes one of their bytes. What `is_quick` to decode is kept only where a read took a part
+    of it.
     """
 
     shape: tuple[int, int]
@@ -120,15 +121,22 @@ class Segments:
     endings: tuple[bytes, ...]
     colours: Colours
     is_quick: bool = False
+    n_stacked: int = 1
+    join: Callable[[list[bytes]], bytes] | None = None
 
     @cached_property
     def grid(self) -> tuple[int, int]:
         """Number of segments along each axis."""
         return -(-self.stored[0] // self.chunk[0]), -(-self.stored[1] // self.chunk[1])
 
+    @cached_property
+    def pieces(self) -> tuple[int, int]:
+        """Number of stored pieces along each axis."""
+        return -(-self.stored[0] * self.n_stacked // self.chunk[0]), self.grid[1]
+
     def check_ends(self, file_size: int, where: str) -> None:
         """Raise `FileFormatError` if a segment is missing from the tables or ends behind the end of the file."""
-        wanted = self.grid[0] * self.grid[1] * self.n_planes
+        wanted = self.pieces[0] * self.pieces[1] * self.n_planes
         if len(self.offsets) < wanted or len(self.sizes) < wanted:
             raise FileFormatError(
                 f"{where} needs {wanted} tiles; its table names {min(len(self.offsets), len(self.sizes))}."
@@ -144,9 +152,9 @@ class Segments:
                 f" file has {file_size} in all. It is truncated; copy it again."
             )
 
-    def name_of(self, index: int) -> str:
-        """Name a segment as users count: by its place in the grid."""
-        row, col = divmod(index % (self.grid[0] * self.grid[1]), self.grid[1])
+    def name_of(self, place: int) -> str:
+        """Name a stored piece as users count: by its place in the grid."""
+        row, col = divmod(place % (self.pieces[0] * self.pieces[1]), self.pieces[1])
         return f"tile (row {row}, col {col})"
 
     def read(
@@ -201,10 +209,13 @@ class Segments:
         planes = []
         for plane in range(self.n_planes):
             place = index + plane * per_plane
-            offset, size = int(self.offsets[place]), int(self.sizes[place])
-            if size == 0 or offset == 0:
+            if self.join is not None:
+                encoded = self.join(self._stack(file, index, where))
+            elif self.sizes[place] == 0 or self.offsets[place] == 0:
                 return None
-            planes.append(self._decode(file.read(offset, size), place, where))
+            else:
+                encoded = self._piece(file, place, where)
+            planes.append(self._decode(encoded, place, where))
         rgb = self.colours.rgb(planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2))
         if rgb.shape[:2] != self.chunk:
             # the last strip, and JPEG tiles that were cut at the slide's edge
@@ -212,18 +223,33 @@ class Segments:
             rgb = np.pad(rgb, ((0, self.chunk[0] - rows), (0, self.chunk[1] - cols), (0, 0)), constant_values=WHITE)
         return np.ascontiguousarray(rgb)
 
-    def _decode(self, encoded: bytes, place: int, where: str) -> NDArray[Any]:
-        """Return one plane of a segment, (rows, cols, samples)."""
+    def _stack(self, file: PositionedFile, index: int, where: str) -> list[bytes]:
+        """Return the bytes of the pieces of a segment, from top to bottom."""
+        row, col = divmod(index, self.grid[1])
+        rows = range(row * self.n_stacked, min((row + 1) * self.n_stacked, self.pieces[0]))
+        return [self._piece(file, each * self.grid[1] + col, where) for each in rows]
+
+    def _piece(self, file: PositionedFile, place: int, where: str) -> bytes:
+        """Return the bytes of a stored piece, which end as they must."""
+        encoded = file.read(int(self.offsets[place]), int(self.sizes[place]))
         # libjpeg fills what is missing with grey and says nothing
-        if not encoded.endswith(self.endings) and not encoded.rstrip(b"\0").endswith(self.endings):
+        if encoded.endswith(self.endings):
+            return encoded
+        encoded = encoded.rstrip(b"\0")
+        if not encoded.endswith(self.endings):
             raise FileFormatError(
                 f"{where}, {self.name_of(place)} is cut short: its JPEG has no end. The file is damaged; copy it again."
             )
+        return encoded
+
+    def _decode(self, encoded: bytes, place: int, where: str) -> NDArray[Any]:
+        """Return one plane of a segment, (rows, cols, samples)."""
         try:
             return self.decode(encoded, place)
         except DAMAGE as error:
+            name = self.name_of(place) if self.n_stacked == 1 else f"tile row {place // self.grid[1] * self.n_stacked}"
             raise FileFormatError(
-                f"{where}, {self.name_of(place)} cannot be decoded: {error}. The file is damaged there; copy it again."
+                f"{where}, {name} cannot be decoded: {error}. The file is damaged there; copy it again."
             ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ _ALPHAS = {1: "premultiplied", 2: "straight"}
 _SEPARATE_PLANES = 2
 _RESOLUTION_UNITS_UM = {2: 25400.0, 3: 10000.0}  # inch, centimetre
 _END_OF_JPEG = b"\xff\xd9"
+_BLOCK_ROWS, _MOST_STACKED = 8, 8
 _FRAME, _RESTART_INTERVAL = 0xFFC0, 0xFFDD
 _RESTARTS = tuple(bytes((0xFF, marker)) for marker in range(0xD0, 0xD8))
 
@@ -74,25 +75,36 @@ def page_source(page: Any, name: str, shape: tuple[int, int] | None = None) -> S
         dtype = np.dtype(key.dtype).newbyteorder(key.parent.byteorder)
         return Rows(shape, min(int(key.rowsperstrip), shape[0]), key.samplesperpixel, dtype, offsets, colours)
     chunk = (key.tilelength, key.tilewidth) if is_tiled else (min(key.rowsperstrip, stored[0]), stored[1])
+    _check_size(chunk, key, name)
+    is_jpeg = key.compression == _JPEG and key.bitspersample == 8
+    has_restarts = is_jpeg and is_tiled and key.jpegheader is not None
+    # blocks of 8 rows share no chroma with those below, so many of them are one JPEG
+    n_stacked = _MOST_STACKED if has_restarts and chunk[0] == _BLOCK_ROWS else 1
+    chunk = int(chunk[0]) * n_stacked, int(chunk[1])
+    return Segments(
+        shape=shape,
+        stored=stored,
+        chunk=chunk,
+        n_planes=key.samplesperpixel if is_separate else 1,
+        offsets=offsets,
+        sizes=sizes,
+        decode=_jpeg_decoder(page, stored, chunk, is_tiled) if is_jpeg else _decoder(page, name),
+        endings=_endings(key, has_restarts),
+        colours=colours,
+        is_quick=is_jpeg,
+        n_stacked=n_stacked,
+        join=_restart_joiner(key.jpegheader, chunk[0] // n_stacked) if has_restarts else None,
+    )
+
+
+def _check_size(chunk: tuple[int, int], key: Any, name: str) -> None:
+    """Raise `UnreadFormatError` for tiles and strips that would not fit in memory."""
     n_bytes = chunk[0] * chunk[1] * key.samplesperpixel * np.dtype(key.dtype).itemsize
     if not 0 < n_bytes <= _MOST_SEGMENT_BYTES:
         raise UnreadFormatError(
             f"{name} must be stored in pieces of at most {_MOST_SEGMENT_BYTES >> 20} MB; one of its tiles or strips"
             f" has {chunk[0]} x {chunk[1]} px. Convert it to a tiled, pyramidal TIFF."
         )
-    is_jpeg = key.compression == _JPEG and key.bitspersample == 8
-    return Segments(
-        shape=shape,
-        stored=stored,
-        chunk=(int(chunk[0]), int(chunk[1])),
-        n_planes=key.samplesperpixel if is_separate else 1,
-        offsets=offsets,
-        sizes=sizes,
-        decode=_jpeg_decoder(page, stored, is_tiled) if is_jpeg else _decoder(page, name),
-        endings=_endings(key, is_tiled),
-        colours=colours,
-        is_quick=is_jpeg,
-    )
 
 
 def page_resolution(page: Any, unit_um: float | None = None) -> PixelSize:
@@ -108,26 +120,49 @@ def page_resolution(page: Any, unit_um: float | None = None) -> PixelSize:
     return stated_pixel_size(widths[0], widths[1])
 
 
-def _restarts_in_rows(header: bytes, cols: int) -> bool:
-    """Whether the pieces of a JPEG between restarts are tiles: a whole number of them, block by block, fills a row."""
-    width, interval, place = 8, 1, 2
+def _markers(header: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the markers of a JPEG's header, and where what they hold begins."""
+    place = 2
     while place + 4 <= len(header):
         marker, length = struct.unpack(">HH", header[place : place + 4])
+        yield marker, place + 4
+        place += 2 + length
+
+
+def _restarts_in_rows(header: bytes, cols: int) -> bool:
+    """Whether the pieces of a JPEG between restarts are tiles: a whole number of them, block by block, fills a row."""
+    width, interval = 8, 1
+    for marker, place in _markers(header):
         if marker == _FRAME:
             # of each component: its name, how finely it is sampled along columns and rows (4 bits each), its table
-            width = 8 * max(header[place + 11 + 3 * i] >> 4 for i in range(header[place + 9]))
+            width = 8 * max(header[place + 7 + 3 * i] >> 4 for i in range(header[place + 5]))
         if marker == _RESTART_INTERVAL:
-            (interval,) = struct.unpack(">H", header[place + 4 : place + 6])
-        place += 2 + length
+            (interval,) = struct.unpack(">H", header[place : place + 2])
     return -(-cols // width) % max(1, interval) == 0
 
 
-def _endings(key: Any, is_tiled: bool) -> tuple[bytes, ...]:
+def _restart_joiner(header: bytes, piece_rows: int) -> Callable[[list[bytes]], bytes]:
+    """Return what makes a JPEG of pieces that lie one below the other; `header` is that of one of them."""
+    height_at = next(place + 1 for marker, place in _markers(header) if marker == _FRAME)
+    before, behind = header[:height_at], header[height_at + 2 :]
+
+    def joined(pieces: list[bytes]) -> bytes:
+        parts = [before, struct.pack(">H", piece_rows * len(pieces)), behind]
+        for number, piece in enumerate(pieces):
+            # restarts are counted from 0 to 7 and over again
+            parts += [piece[:-2], _RESTARTS[number % 8]]
+        parts[-1] = _END_OF_JPEG
+        return b"".join(parts)
+
+    return joined
+
+
+def _endings(key: Any, has_restarts: bool) -> tuple[bytes, ...]:
     """Return what the bytes of a whole segment end with."""
     if key.compression != _JPEG:
         return (b"",)
     # Hamamatsu's pieces of one large JPEG end where the next restarts
-    return (_END_OF_JPEG, *_RESTARTS) if key.jpegheader is not None and is_tiled else (_END_OF_JPEG,)
+    return (_END_OF_JPEG, *_RESTARTS) if has_restarts else (_END_OF_JPEG,)
 
 
 def _decoder(page: Any, name: str) -> Decode:
@@ -150,20 +185,18 @@ def _decoder(page: Any, name: str) -> Decode:
     return decoded
 
 
-def _jpeg_decoder(page: Any, stored: tuple[int, int], is_tiled: bool) -> Decode:
+def _jpeg_decoder(page: Any, stored: tuple[int, int], chunk: tuple[int, int], is_tiled: bool) -> Decode:
     """Return a decoder of JPEGs of 8 bits: libjpeg's, straight to RGB, with nothing in between."""
     import imagecodecs
 
     key = page.keyframe
-    tables, header = page.jpegtables, key.jpegheader if is_tiled else None
+    tables = page.jpegtables
     spaces = _jpeg_spaces(key)
     n_samples = 1 if key.planarconfig == _SEPARATE_PLANES else int(key.samplesperpixel)
-    height, width = (key.tilelength, key.tilewidth) if is_tiled else (min(key.rowsperstrip, stored[0]), stored[1])
+    height, width = chunk
     n_across, n_down = -(-stored[1] // width), -(-stored[0] // height)
 
     def decoded(encoded: bytes, place: int) -> NDArray[Any]:
-        if header is not None:
-            encoded = b"".join((header, encoded, _END_OF_JPEG))
         pixels = imagecodecs.jpeg8_decode(encoded, tables=tables, colorspace=spaces[0], outcolorspace=spaces[1])
         if pixels.ndim == 2:
             pixels = pixels[..., None]
