@@ -320,3 +320,12 @@ def test_mask_and_grid_of_different_pixel_sizes_are_refused() -> None:
     grid = GridGeometry(rows=5, cols=6, tile=112, stride=112, origin=(0, 0), slide_mpp=0.25)
     with pytest.raises(MismatchError, match=r"one pixel size; they state 0.5 and 0.25 µm"):
         tile_coverage(covering(np.ones((3, 5), bool), (16.0, 16.0), (48, 80)), grid)
+
+
+def test_tissue_in_pieces_too_small_to_be_tissue_points_to_the_pixel_size():
+    image = np.full((211, 307, 3), 250, np.uint8)
+    image[40:60, 100:140] = (120, 60, 130)
+    tissue = tissue_mask(slide_of(image, 0.5), mask_mpp=0.5)
+    assert not tissue.mask.any()
+    assert "What is denser, 200 µm² in all, lies in pieces below 10,000 µm²: check the pixel size" in tissue.note
+    assert tissue_mask(slide_of(image)).mask.sum() == 800

@@ -28,7 +28,7 @@ __all__ = [
 MEASURES = ("pen", "blur", "fold", "bubble")
 """What is measured; measure i is bit ``1 << i`` of a flag."""
 
-THRESHOLDS: Mapping[str, float] = {"pen": 0.04, "blur": 0.85, "fold": 0.05, "bubble": 0.02}
+THRESHOLDS: Mapping[str, float] = {"pen": 0.04, "blur": 0.9, "fold": 0.03, "bubble": 0.02}
 """Measures above are flagged; chosen on planted artefacts (docs/quality.md)."""
 
 COLOURS = ((0.0, 0.45, 0.7), (0.9, 0.6, 0.0), (0.8, 0.47, 0.65), (0.34, 0.71, 0.91))

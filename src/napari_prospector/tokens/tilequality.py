@@ -23,7 +23,7 @@ _CELL_UM = 4.0
 _LEAST_CELL_PX, _MOST_CELL_PX = 4, 32
 _NOISE = 1.0  # variance of camera and JPEG, in squared grey levels
 _LEAST_TISSUE = 0.1  # optical density; paler cells say nothing about focus
-_FOLD_DENSITY, _FOLD_CHROMA = 2.2, 0.25
+_FOLD_DENSITY, _FOLD_CHROMA = 2.0, 0.25
 _RIM_DENSITY, _RIM_CHROMA, _RIM_ROUGHNESS = 0.2, 0.3, 120.0
 _MOST_INK = 0.2
 
@@ -72,7 +72,7 @@ class QualityGauge:
             finer than a cell. After Pech-Pacheco et al., ICPR 2000 (variance of the Laplacian), made relative to
             the contrast, so that pale tissue is not taken for blurred. NaN without tissue.
         fold
-            Share of squares of 8 µm that are coloured, and in all four quarters more than 2.2 times as dense as the
+            Share of squares of 8 µm that are coloured, and in all four quarters more than twice as dense as the
             median of this slide's tissue: a second layer fills the gaps of the first, which crowded nuclei leave. NaN
             where the density of the slide's tissue is unknown.
         bubble

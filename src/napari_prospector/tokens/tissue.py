@@ -195,12 +195,19 @@ def tissue_mask(
         found = _two_step_otsu(_counts(density, ~ink))
         method = "otsu" if found else "all"
     mask = ~ink
+    dense_um2 = 0.0
     if method != "all":
         mask &= density > _last_step(found)
+        dense_um2 = np.count_nonzero(mask) * cell_um2
         mask = without_small_pieces(mask, min_tissue_um2 / cell_um2, neighbours=8)
         mask = ~without_small_pieces(~mask, max_hole_um2 / cell_um2, neighbours=4) & ~ink
     ink_share = float(ink.mean())
     note = _note(slide.name, method, found, float(mask.mean()), ink_share)
+    if dense_um2 and not mask.any():
+        note += (
+            f" What is denser, {dense_um2:,.0f} µm² in all, lies in pieces below {min_tissue_um2:,.0f} µm²: check the"
+            " pixel size, or lower min_tissue_um2."
+        )
     red, green, blue = (float(value) for value in light)
     return TissueMask(
         *(mask, scale, slide.shape, slide_mpp, found, method, ink_share, note, (red, green, blue)),
