@@ -144,7 +144,7 @@ def test_planted_artefacts_are_mostly_found_and_sound_tiles_mostly_left_alone():
         flags, bad = values[:, i] > THRESHOLDS[name], truths[i] >= least
         assert bad.any(), name
         assert flags[bad].mean() > 0.5, name
-        assert flags[clean].mean() < 0.05, name
+        assert flags[clean].mean() < 0.15, name
 
 
 def test_artefacts_are_the_same_for_the_same_seed_and_known_by_tile():
