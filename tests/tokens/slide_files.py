@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -261,3 +263,67 @@ def write_vms(path: Path, image: np.ndarray, mpp: float = MPP) -> Path:
     lines += [f"PhysicalWidth={round(cols * mpp * 1000)}", f"PhysicalHeight={round(rows * mpp * 1000)}"]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+MRXS_TILE = (53, 79)
+
+
+def write_mrxs(path: Path, images: Sequence[np.ndarray], hole: int | None = None, fill: int = 0xFFFFFF) -> Path:
+    """Write a MIRAX slide with PNG tiles: an index picture, and beside it the folder of Slidedat.ini and the data.
+
+    Written after the layout in OpenSlide's documentation. `hole` is a tile of the finest level that was not scanned.
+    """
+    folder, slide_id = path.with_suffix(""), "A1B2"
+    folder.mkdir()
+    rows, cols = images[0].shape[0] // MRXS_TILE[0], images[0].shape[1] // MRXS_TILE[1]
+    stored, records = bytearray(b"head"), []
+    for zoom, image in enumerate(images):
+        found = []
+        for index, tile in enumerate(tiles_of(image, MRXS_TILE)):
+            row, col = divmod(index, cols >> zoom)
+            png = io.BytesIO()
+            Image.fromarray(tile).save(png, "PNG")
+            if zoom or index != hole:
+                found.append(((row << zoom) * cols + (col << zoom), len(stored), png.tell(), 0))
+            stored += png.getvalue()
+        records.append(found)
+    (folder / "Data0000.dat").write_bytes(stored)
+    head = b"01.02" + slide_id.encode()
+    index_file = bytearray(head + bytes(8 + 4 * len(images)))
+    struct.pack_into("<i", index_file, len(head), len(head) + 8)
+    for zoom, found in enumerate(records):
+        struct.pack_into("<i", index_file, len(head) + 8 + 4 * zoom, len(index_file))
+        index_file += struct.pack("<4i", 0, len(index_file) + 8, len(found), 0)
+        for record in found:
+            index_file += struct.pack("<4i", *record)
+    struct.pack_into("<i", index_file, len(head) + 4, len(index_file))
+    (folder / "Index.dat").write_bytes(index_file + bytes(4))
+    (folder / "Slidedat.ini").write_text(_slidedat(slide_id, (rows, cols), len(images), fill), encoding="utf-8-sig")
+    Image.fromarray(images[-1]).save(path, format="JPEG")
+    return path
+
+
+def _slidedat(slide_id: str, grid: tuple[int, int], n_levels: int, fill: int) -> str:
+    """Return Slidedat.ini."""
+    general: dict[str, Any] = {"SLIDE_VERSION": "01.02", "SLIDE_ID": slide_id, "SLIDE_NAME": PATIENT}
+    general |= {"IMAGENUMBER_X": grid[1], "IMAGENUMBER_Y": grid[0], "OBJECTIVE_MAGNIFICATION": 20}
+    layers: dict[str, Any] = {
+        "HIER_COUNT": 1,
+        "NONHIER_COUNT": 0,
+        "INDEXFILE": "Index.dat",
+        "HIER_0_NAME": "Slide zoom level",
+    }
+    layers |= {"HIER_0_COUNT": n_levels, "HIER_0_SECTION": "LAYER_0"}
+    sections: dict[str, dict[str, Any]] = {"GENERAL": {**general, "CameraImageDivisionsPerSide": 1}}
+    sections |= {"HIERARCHICAL": layers, "DATAFILE": {"FILE_COUNT": 1, "FILE_0": "Data0000.dat"}}
+    for zoom in range(n_levels):
+        layers |= {f"HIER_0_VAL_{zoom}": f"Zoom_{zoom}", f"HIER_0_VAL_{zoom}_SECTION": f"LEVEL_{zoom}"}
+        sections[f"LEVEL_{zoom}"] = {
+            **{"OVERLAP_X": 0, "OVERLAP_Y": 0, "IMAGE_FORMAT": "PNG", "IMAGE_CONCAT_FACTOR": int(zoom > 0)},
+            **{f"MICROMETER_PER_PIXEL_{axis}": MPP * 2**zoom for axis in "XY"},
+            **{"DIGITIZER_HEIGHT": MRXS_TILE[0], "DIGITIZER_WIDTH": MRXS_TILE[1], "IMAGE_FILL_COLOR_BGR": fill},
+        }
+    lines = []
+    for name, entries in sections.items():
+        lines += [f"[{name}]", *(f"{key}={value}" for key, value in entries.items()), ""]
+    return "\n".join(lines)

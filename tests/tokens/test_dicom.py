@@ -364,6 +364,17 @@ def test_a_damaged_tile_is_named_and_the_others_are_read(tmp_path: Path, codec: 
         assert np.abs(slide.read(0, 0, 64, COLS).astype(int) - IMAGE[:64]).max() <= 4
 
 
+def test_sizes_that_would_not_fit_in_memory_are_refused(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "s.dcm", IMAGE, TotalPixelMatrixRows=2**31, TotalPixelMatrixColumns=2**31)
+    with pytest.raises(UnreadFormatError, match="up to 16,000,000 tiles of up to 160,000,000 px; it has"):
+        open_slide(path)
+    path = write_dicom(tmp_path / "s.dcm", IMAGE, TotalPixelMatrixRows=100_000, TotalPixelMatrixColumns=100_000)
+    content = path.read_bytes().replace(b"IS\x02\x0028", b"IS\x02\x0099")
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match="should have 99 tiles of 9216 bytes; it has .* in all. It is truncated"):
+        open_slide(path)
+
+
 def test_a_file_that_lacks_what_a_picture_needs_is_refused(tmp_path: Path) -> None:
     for name in ("TotalPixelMatrixRows", "Columns", "PhotometricInterpretation"):
         path = write_dicom(tmp_path / "s.dcm", IMAGE, **{name: None})

@@ -18,7 +18,7 @@ import openslide
 import pytest
 import tifffile
 from PIL import Image
-from slide_files import COLS, MPP, ROWS, drawn, levels_of, write_svs, write_tiff, write_vms
+from slide_files import COLS, MPP, ROWS, drawn, levels_of, write_mrxs, write_svs, write_tiff, write_vms
 
 from napari_prospector.errors import (
     FileFormatError,
@@ -111,6 +111,21 @@ def test_an_index_without_its_files_says_which_are_missing(tmp_path: Path) -> No
     path.write_text("not an index")
     with pytest.raises(UnreadFormatError, match="empty.vms should be Hamamatsu VMS, and openslide does not know it"):
         open_slide(path)
+
+
+def test_a_mirax_slide_is_read_with_its_background_where_nothing_was_scanned(tmp_path: Path) -> None:
+    path = write_mrxs(tmp_path / "case7.mrxs", levels_of(IMAGE), hole=6, fill=0xE0F0FA)
+    wanted = IMAGE.copy()
+    wanted[53:106, 158:237] = (0xFA, 0xF0, 0xE0)  # stated as blue, green, red
+    with open_slide(path) as slide:
+        assert (slide.format, slide.scanner, slide.mpp) == ("MIRAX (openslide)", "3DHISTECH", MPP)
+        np.testing.assert_array_equal(slide.read(0, 0, ROWS, COLS), wanted)
+        assert "Roe" not in repr(slide)
+        before = slide.fingerprint()
+    with (tmp_path / "case7" / "Data0000.dat").open("ab") as file:
+        file.write(b"more")
+    with open_slide(path) as slide:
+        assert slide.fingerprint() != before
 
 
 def test_the_data_of_a_mirax_slide_are_sampled(tmp_path: Path) -> None:

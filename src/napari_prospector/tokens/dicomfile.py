@@ -34,6 +34,8 @@ _ATTRIBUTES = [
 _ITEM, _ENDS = b"\xfe\xff\x00\xe0", (b"\xfe\xff\xdd\xe0", b"")
 _STARTS = (b"\xff\xd8", b"\xff\x4f\xff\x51")  # of a JPEG or JPEG-LS, of a JPEG 2000
 
+_MOST_TILES, _MOST_TILE_PX = 16_000_000, 160_000_000
+
 # pydicom checks values as they are read, by a switch of the whole process
 _switch = threading.Lock()
 
@@ -148,6 +150,11 @@ def read_instance(path: Path) -> Instance:
         ) from error
     if min(*instance.shape, *instance.tile, instance.n_frames) < 1:
         raise FileFormatError(f"{path.name} must hold pixels; it has {instance.shape} in all. Copy it again.")
+    if instance.grid[0] * instance.grid[1] > _MOST_TILES or instance.tile[0] * instance.tile[1] > _MOST_TILE_PX:
+        raise UnreadFormatError(
+            f"{path.name} must be stored in up to {_MOST_TILES:,} tiles of up to {_MOST_TILE_PX:,} px; it has"
+            f" {instance.shape} px in tiles of {instance.tile}. Export it in tiles of 512 x 512."
+        )
     return instance
 
 
@@ -165,7 +172,7 @@ def _parsed(path: Path, attributes: list[str]) -> tuple[Any, int]:
                 return dataset, file.tell()
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
-        except (*DAMAGE, pydicom.errors.InvalidDicomError) as error:
+        except (*DAMAGE, pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException) as error:
             raise FileFormatError(
                 f"{path.name} is a damaged or truncated DICOM file ({type(error).__name__}). Copy it again."
             ) from error
@@ -273,6 +280,11 @@ def frames_of(instance: Instance, file: PositionedFile) -> Frames:
         if not instance.is_encapsulated:
             is_explicit = instance.syntax != _UNCOMPRESSED[0]
             size = instance.tile[0] * instance.tile[1] * instance.n_samples
+            if n_frames > file.size // size:
+                raise FileFormatError(
+                    f"{name} should have {n_frames} tiles of {size} bytes; it has {file.size} in all. It is truncated;"
+                    " copy it again."
+                )
             starts = instance.pixels_at + (12 if is_explicit else 8) + size * np.arange(n_frames, dtype=np.int64)
             frames = Frames(starts, starts + size, False)
         else:
