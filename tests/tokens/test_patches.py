@@ -285,3 +285,22 @@ def test_layers_table_and_contours_lie_over_the_planted_square(tmp_path: Path) -
     assert grid.geometry.token_at(rows.start, cols.start) == (3, 6)
     assert grid.geometry.token_at(rows.stop - 1, cols.stop - 1) == (4, 8)
     assert grid.geometry.ngff()["coordinateTransformations"][0]["scale"] == [PATCH_PX * MPP] * 2
+
+
+def test_napari_draws_each_patch_over_its_own_pixels(tmp_path: Path) -> None:
+    layers = pytest.importorskip("napari.layers")
+    from napari_prospector._napari.layers import Placement, grid_layers, map_layer
+
+    slide = FakeSlide(image(), mpp=MPP)
+    grid = embed(tmp_path / "a.tokens.zarr", slide, choose_tokens(MeanColours(), overlap_px=8))
+    placement = Placement.of_mpp(MPP)
+    pixels = layers.Image(slide.images[0], **placement.of_slide())
+    scores = np.arange(88.0).reshape(8, 11)
+    drawn = map_layer(scores, grid.geometry, placement, slide="a", map="evidence", limit=1)
+    for made in (drawn, *grid_layers(grid, grid.path, placement)[-2:]):
+        layer = layers.Layer.create(*made)
+        for row, col in ((0, 0), (7, 3), (2, 10)):
+            top, left, bottom, right = grid.geometry.box(row, col)
+            for corner, cell in (((top, left), (-0.5, -0.5)), ((bottom, right), (0.5, 0.5))):
+                edge = pixels.data_to_world((corner[0] - 0.5, corner[1] - 0.5))
+                np.testing.assert_allclose(layer.data_to_world((row + cell[0], col + cell[1])), edge, atol=1e-9)

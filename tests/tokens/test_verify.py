@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from embed_fakes import FakeEncoder, FakeSlide, embed, files, ragged, speckled
+from embed_fakes import FakeEncoder, FakeSlide, embed, files, ragged, speckled, tissue_of
+from patch_fakes import PATCH_PX, MeanColours
 from test_gridquality import old_store
 
+from napari_prospector.tokens.embed import embed_to_grid
+from napari_prospector.tokens.encoders.chosen_tokens import choose_tokens
 from napari_prospector.tokens.store import BACKGROUND, DONE, PENDING, TokenGrid
 from napari_prospector.tokens.verify import Verdict, verify_grid
 
@@ -153,8 +156,25 @@ def test_tokens_that_are_embedded_again_agree_or_are_reported(tmp_path):
     )
 
 
-def test_patch_tokens_are_not_embedded_again(path):
+def test_patch_tokens_are_embedded_again_as_patches(tmp_path):
+    slide = FakeSlide(speckled())
+    encoder = choose_tokens(MeanColours(), overlap_px=2 * PATCH_PX)
+    place = tmp_path / "patches.tokens.zarr"
+    embed_to_grid(slide, encoder, place, tissue=tissue_of(slide, np.ones(slide.shape, bool))).close()
+    assert verify_grid(place, slide, encoder=encoder, n_reembed=31).is_sound
+    assert "differ by up to" in verify_grid(place, slide, encoder=_Turned(encoder), n_reembed=31).problems[0]
+
+
+def test_tokens_of_another_kind_are_not_embedded_again(path):
     card = json.loads((path / "zarr.json").read_text())["attributes"]["encoder"]
     change(path, encoder=card | {"tokens": "patch"})
     found = verify_grid(path, FakeSlide(speckled()), encoder=FakeEncoder(), n_reembed=3).problems
-    assert "holds patch tokens" in found[0]
+    assert "it holds patch tokens; encoder 'fake' gives tile tokens" in found[0]
+
+
+class _Turned:
+    """Patches with rows and columns exchanged."""
+
+    def __init__(self, encoder):
+        self.card, self.batch_size, self.encode = encoder.card, encoder.batch_size, encoder.encode
+        self.encode_patches = lambda tiles: encoder.encode_patches(tiles).swapaxes(1, 2)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_prospector.core.headfile import kind_of_tokens
 from napari_prospector.errors import ProspectorError
 from napari_prospector.tokens.durable import PARTIAL
+from napari_prospector.tokens.encoders.encodercard import PatchEncoder
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.gridblocks import Block
 from napari_prospector.tokens.gridfile import BACKGROUND, DONE, damage
@@ -229,21 +231,25 @@ def _problems_of_reembedding(grid: TokenGrid, slide: Slide, encoder: Encoder, n_
     from napari_prospector.tokens.staining import StainEstimate, remixed
     from napari_prospector.tokens.tilereader import TileReader
 
-    if grid.card.get("tokens", "tile") != "tile":
-        yield "it holds patch tokens, which are not embedded again here. Leave --reembed out."
+    kinds = kind_of_tokens(grid.card), kind_of_tokens(encoder.card.to_json())
+    if kinds[0] != kinds[1]:
+        yield f"it holds {kinds[0]}; encoder {encoder.card.name!r} gives {kinds[1]}. Load it with the same tokens."
         return
     if encoder.card.n_dims != grid.n_dims:
         yield f"it holds embeddings of {grid.n_dims} dims; encoder {encoder.card.name!r} gives {encoder.card.n_dims}."
         return
     done = np.argwhere(grid.mask)
     tokens = done[np.unique(np.linspace(0, len(done) - 1, n_tokens).astype(int))]
-    reader = TileReader(slide, grid.geometry)
+    reader, kept = TileReader(slide, grid.tiles), grid.tiles.stride // grid.geometry.stride
     worst = 0.0
     for token in tokens:
-        tiles = reader.read(token[None])
+        tiles = reader.read(token[None] // kept)
         if grid.card.get("stain_normalize"):
             tiles = remixed(tiles, StainEstimate.from_json(grid.attrs["stain"]))
-        fresh = np.asarray(encoder.encode(tiles.pixels), np.float64)[0]
+        if isinstance(encoder, PatchEncoder) and encoder.card.tokens == "patch":
+            fresh = np.asarray(encoder.encode_patches(tiles.pixels)[0, *(token % kept)], np.float64)
+        else:
+            fresh = np.asarray(encoder.encode(tiles.pixels), np.float64)[0]
         stored = np.asarray(grid.embeddings[*token], np.float64).ravel()
         worst = max(worst, float(np.linalg.norm(fresh - stored)) / max(float(np.linalg.norm(stored)), 1e-12))
     if worst > _REEMBED_TOLERANCE:
