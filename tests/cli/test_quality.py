@@ -81,6 +81,7 @@ def test_a_head_fitted_without_flagged_tiles_leaves_them_out_when_it_maps_and_is
     code, _, err = prospect("fit", study.table, "-o", head, *words)
     assert code == 0, err
     assert load_head(head).card_["without"] == {"pen": None, "blur": limit}
+    assert f"without tiles that are flagged: pen, blur above {limit:g}" in prospect("info", head)[1]
     kept = TokenGrid.open(study.grid(8)).usable({"pen": None, "blur": limit})
     assert 0 < kept.sum() < ROWS * COLS
     code, found = prospect_json("map", head, study.grid(8), "-o", tmp_path, "--map", "evidence")

@@ -101,6 +101,19 @@ def test_tiles_are_normalized_where_those_of_the_head_were(job: ProspectJob) -> 
     assert TokenGrid.open(anew.tokens).card["stain_normalize"] == "macenko"
 
 
+def test_flagged_tiles_are_left_out_where_they_were_when_the_head_was_fitted(job: ProspectJob) -> None:
+    _, whole = finish(prospect(job))
+    with TokenGrid.open(job.tokens) as grid:
+        blur = grid.quality.values[..., 1]
+        limit = float(np.nanmedian(blur[grid.mask]))
+        kept = grid.usable({"blur": limit})
+    job.head.card_["without"] = {"blur": limit}
+    _, result = finish(prospect(job))
+    assert 0 < kept.sum() < np.isfinite(whole.scores).sum()
+    np.testing.assert_array_equal(np.isfinite(result.scores), kept)
+    np.testing.assert_array_equal(result.concepts >= 0, kept)
+
+
 def test_a_finished_grid_is_used_as_it_is(job: ProspectJob, monkeypatch: pytest.MonkeyPatch) -> None:
     _, first = finish(prospect(job))
     monkeypatch.setattr(job_module, "_load_encoder", lambda *_: pytest.fail("the encoder was loaded"))

@@ -112,7 +112,11 @@ def _head(file: Path) -> Description:
         "notes": list(head.notes_),
         **head.card_,
     }
-    return result, head.describe().splitlines()
+    lines = head.describe().splitlines()
+    if left_out := head.card_.get("without"):
+        named = [name if limit is None else f"{name} above {limit:g}" for name, limit in left_out.items()]
+        lines.append(f"without tiles that are flagged: {', '.join(named)}")
+    return result, lines
 
 
 def _folder(file: Path) -> Description:
