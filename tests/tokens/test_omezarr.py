@@ -318,7 +318,8 @@ def test_the_fingerprint_of_a_slide_of_many_chunks_reads_few(tmp_path: Path, mon
 
 def test_a_closed_slide_keeps_nothing(tmp_path: Path) -> None:
     slide: Any = open_slide(write_zarr(tmp_path / "s.zarr", LEVELS))
-    slide.read(0, 0, ROWS, COLS)
+    slide.read(3, 5, 67, 71)
+    assert slide._cache._segments
     slide.close()
     assert not slide._cache._segments
     with pytest.raises(InvalidInputError, match="s.zarr is closed"):

@@ -175,11 +175,13 @@ class OmeZarrSlide(Slide):
         for row, col in missing:
             corner = row * height, col * width
             chunk = pixels[corner[0] - top : corner[0] - top + height, corner[1] - left : corner[1] - left + width]
-            chunk = chunk.copy()  # of its own: a view would keep all that was read
-            chunk.flags.writeable = False
-            self._cache.put((level, row * n_cols + col), chunk)
             place, part = overlap(corner, (chunk.shape[0], chunk.shape[1]), box)
             region[place] = chunk[part]
+            # what was taken as a whole is rarely asked for again
+            if region[place].shape != chunk.shape:
+                chunk = chunk.copy()  # of its own: a view would keep all that was read
+                chunk.flags.writeable = False
+                self._cache.put((level, row * n_cols + col), chunk)
 
     def _name_the_damaged(self, level: int, chunks: list[tuple[int, int]]) -> None:
         """Raise `FileFormatError` for the first of some chunks that cannot be read."""
