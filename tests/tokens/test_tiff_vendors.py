@@ -314,3 +314,15 @@ def test_a_truncated_file_of_any_maker_is_refused(written: Written, share: float
     written.path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(FileFormatError, match=r"truncated|damaged|[Cc]opy it again"):
         open_slide(written.path)
+
+
+def test_a_philips_without_tiles_is_refused(tmp_path: Path) -> None:
+    import tifffile
+
+    written = vendors.write_philips(tmp_path / "scan.tiff")
+    with tifffile.TiffFile(written.path) as tiff:
+        description, software = tiff.pages.first.description, tiff.pages.first.software
+    options: dict[str, Any] = {"photometric": "rgb", "metadata": None, "software": software}
+    tifffile.imwrite(tmp_path / "flat.tiff", vendors.smooth(67, 71), description=description, **options)
+    with pytest.raises(FileFormatError, match="flat.tiff must hold the scan in tiles; none of its images is tiled"):
+        open_slide(tmp_path / "flat.tiff")

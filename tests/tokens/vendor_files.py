@@ -362,7 +362,7 @@ def write_bif(
                 extratags=xmp(encode) if level == 0 and says else [], **software,
             )  # fmt: skip
     levels = _pages(path, [2, 3, 4])
-    scanner = "Ventana VENTANA DP 200 (device 1f)"
+    scanner = "VENTANA DP 200 (device 1f)"
     return Written(path, levels, (1.0, 2.0, 4.0), MPP, "Ventana BIF", scanner)
 
 

@@ -90,7 +90,7 @@ def tiff_scanner(make: object, model: object) -> str | None:
     'Hamamatsu C13210'
     """
     maker, name = (_cleaned(text) if isinstance(text, str) else "" for text in (make, model))
-    return (name if name.startswith(maker) else f"{maker} {name}").strip() or None
+    return (name if name.lower().startswith(maker.lower()) else f"{maker} {name}").strip() or None
 
 
 def _device(serial: str) -> str:

@@ -50,7 +50,7 @@ def vendor_pyramid(tiff: Any, name: str) -> Pyramid | None:
     if first.is_scn:
         return leica_pyramid(tiff, name)
     if first.software.startswith("Philips") and "<DataObject" in first.description:
-        return _philips(tiff)
+        return _philips(tiff, name)
     if first.is_bif:
         return ventana_pyramid(tiff, name)
     if first.is_qpi:
@@ -89,11 +89,13 @@ def _whole(factor: float, first: Any, page: Any) -> float | None:
     return float(whole) if abs(factor - whole) < 0.01 * factor and all(fits) else None
 
 
-def _philips(tiff: Any) -> Pyramid:
+def _philips(tiff: Any, name: str) -> Pyramid:
     """Philips: tiled pages are levels, each padded to whole tiles; the XML tells how far apart their pixels are."""
     first = tiff.pages.first
     root = _xml(first.description)
     pages = [page for page in tiff.pages if page.is_tiled and not page.description.startswith(("Label", "Macro"))]
+    if not pages:
+        raise FileFormatError(f"{name} must hold the scan in tiles; none of its images is tiled. Copy it again.")
     wsi = None if root is None else _philips_scan(root)
     spacings = [] if wsi is None else list(_spacings(wsi))
     if len(spacings) == len(pages):
@@ -101,8 +103,8 @@ def _philips(tiff: Any) -> Pyramid:
         scales = [float(max(1, round((row / row0 + col / col0) / 2))) for row, col in spacings]
     else:
         # every level halves the one before; the padding cannot hide which power of two it is
-        scales = [2.0 ** round(math.log2(page_shape(first)[1] / page_shape(page)[1])) for page in pages]
-    rows, cols = page_shape(pages[0]) if pages else (0, 0)
+        scales = [2.0 ** round(math.log2(page_shape(pages[0])[1] / page_shape(page)[1])) for page in pages]
+    rows, cols = page_shape(pages[0])
     levels: list[LevelPages] = []
     for page, scale in zip(pages, scales, strict=True):
         if not levels or scale > (levels[-1].scale or 1.0):
