@@ -1,12 +1,17 @@
 """Memory and throughput of embedding slides of growing size with `stain-texture`.
 
-Promise: under 1.5 GiB resident over all processes on a slide of 100,000 x 100,000 px, the same on one of 30,000.
+Promise: under 1.5 GiB resident over all processes on a slide of 100,000 x 100,000 px, and flat: the same on slides of
+20,000 and 50,000 px, and the same at the end of each as when its tenth part was done (`rss_over_time`).
 
 Each slide is drawn, written and embedded by processes of its own; the memory counted is that of the embedding process
 and whatever it starts. The slide is a JPEG pyramid, two thirds tissue, no two tiles alike. At 0.5 µm per pixel a tile
 of 224 px is read from level 0, so every pixel of the tissue is decoded.
 
     python benchmarks/embed_memory.py --folder /somewhere/with/10/GB
+    python benchmarks/embed_memory.py --sizes 4000 8000 --out /elsewhere.json     # a short run
+
+Where time goes: processor seconds of each part, over all threads, and the wall seconds that the encoder waited for
+tiles or for the disk. The parts are timed by wrapping them here; the package has no clock in it.
 """
 
 from __future__ import annotations
@@ -70,12 +75,13 @@ def embed(path: Path, store: Path) -> dict[str, Any]:
     from napari_prospector import embed_slide, load_encoder, open_slide
     from napari_prospector.tokens import embed as embedding
     from napari_prospector.tokens.store import TokenGrid
-    from napari_prospector.tokens.tilereader import TileReader
+    from napari_prospector.tokens.tilereader import TileReader, Tiles
 
     watch = Stopwatch()
     encoder: Any = load_encoder("stain-texture")
     encoder.encode = watch.timed("features", encoder.encode)
-    for owner, method, name in ((TileReader, "read", "decode"), (TokenGrid, "write_block", "store")):
+    parts = ((TileReader, "read", "decode"), (Tiles, "measured", "quality"), (TokenGrid, "write_block", "store"))
+    for owner, method, name in parts:
         setattr(owner, method, watch.timed(name, getattr(owner, method)))
     embedding.tissue_mask = watch.timed("tissue", embedding.tissue_mask)  # type: ignore[assignment]
     start = time.perf_counter()
@@ -88,7 +94,7 @@ def embed(path: Path, store: Path) -> dict[str, Any]:
     grid = TokenGrid.open(store)
     counts = grid.counts()
     # the threads of the features are not those that call: they are what is left
-    others = {name: watch.cpu[name] for name in ("decode", "store", "tissue")}
+    others = {name: watch.cpu[name] for name in ("decode", "quality", "store", "tissue")}
     busy = others | {"features": cpu - sum(others.values())}
     return {
         "tiles": step.total,
@@ -98,7 +104,9 @@ def embed(path: Path, store: Path) -> dict[str, Any]:
         "tiles_per_s": step.total / wall,
         "cpu_seconds": {name: round(seconds, 1) for name, seconds in busy.items()},
         "cpu_share": {name: round(seconds / cpu, 3) for name, seconds in busy.items()},
-        "waiting_for_tiles_s": wall - watch.wall["features"] - watch.wall["store"] - watch.wall["tissue"],
+        "encoder_waited_s": wall - watch.wall["features"] - watch.wall["tissue"],
+        "encoder_waited_share": 1 - (watch.wall["features"] + watch.wall["tissue"]) / wall,
+        "tiles_per_cpu_second": step.total / cpu,
         "repeated_embeddings": repeated(grid),
         "maxrss_gib": usage.ru_maxrss * 1024 / GIB,
         "store_mb": sum(file.stat().st_size for file in store.rglob("*") if file.is_file()) / 1e6,
@@ -115,27 +123,30 @@ def repeated(grid: Any) -> int:
     return total - len(seen)
 
 
-def watched(command: list[str]) -> tuple[dict[str, Any], float]:
-    """Run a process; return the JSON it prints and the most memory that it and its children held at once, in GiB."""
+def watched(command: list[str]) -> tuple[dict[str, Any], list[float]]:
+    """Run a process; return the JSON it prints, and what it and its children held in GiB, twenty times a second."""
     import psutil
 
-    most = 0
+    held: list[float] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         watcher = psutil.Process(process.pid)
         while process.poll() is None:
-            held = 0
             try:
-                for each in (watcher, *watcher.children(recursive=True)):
-                    held += each.memory_info().rss
+                each = (watcher, *watcher.children(recursive=True))
+                held.append(sum(one.memory_info().rss for one in each) / GIB)
             except psutil.NoSuchProcess:
                 continue
-            most = max(most, held)
             time.sleep(0.05)
         assert process.stdout is not None
         text = process.stdout.read()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed")
-    return json.loads(text), most / GIB
+    return json.loads(text), held
+
+
+def over_time(held: list[float], n_parts: int = 20) -> list[float]:
+    """Return the most memory held in each twentieth of the time, GiB."""
+    return [round(float(part.max()), 3) for part in np.array_split(np.array(held), n_parts) if len(part)]
 
 
 def measure(side: int, mpp: float, seed: int, folder: Path) -> dict[str, Any]:
@@ -144,9 +155,17 @@ def measure(side: int, mpp: float, seed: int, folder: Path) -> dict[str, Any]:
     here = [sys.executable, __file__]
     if not path.exists():
         watched([*here, "--draw", str(path), "--sizes", str(side), "--mpp", str(mpp), "--seed", str(seed)])
-    embedded, peak = watched([*here, "--embed", str(path), str(store)])
+    embedded, held = watched([*here, "--embed", str(path), str(store)])
     shutil.rmtree(store)
-    result = {"side_px": side, "mpp": mpp, "file_gb": path.stat().st_size / 1e9, "peak_rss_gib": peak} | embedded
+    series = over_time(held)
+    result = {
+        "side_px": side,
+        "mpp": mpp,
+        "file_gb": path.stat().st_size / 1e9,
+        "peak_rss_gib": max(held),
+        "rss_over_time": series,
+        "end_over_start": max(series[len(series) // 2 :]) / max(series[: len(series) // 2]),
+    } | embedded
     print(json.dumps(result), file=sys.stderr, flush=True)
     return result
 
@@ -162,7 +181,7 @@ def commit() -> str:
 def main() -> None:
     """Parse the command line, measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[30_000, 100_000])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 50_000, 100_000])
     parser.add_argument("--mpp", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where slides are drawn and kept; default: a temporary one")

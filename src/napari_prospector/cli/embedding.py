@@ -247,7 +247,8 @@ def embed_slides(
 
         def show(job: SlideJob, step: EmbedProgress) -> None:
             if job.tokens not in bars:
-                bars[job.tokens] = progress.add_task(job.slide.name, total=None)
+                # what an earlier run has done is no work of this one, or the time left would be too short
+                bars[job.tokens] = progress.add_task(job.slide.name, total=step.total, completed=step.done)
             progress.update(bars[job.tokens], completed=step.done, total=step.total)
 
         for row in embed_cohort(jobs, encoder, client=client, on_step=show, **options):
