@@ -179,6 +179,12 @@ _ENCODER_OPTIONS = (
         help="Bring the tiles of every slide to one staining before they are embedded; default: as they are.",
     ),
     device_option,
+    click.option(
+        "--compile",
+        "compiled",
+        is_flag=True,
+        help="On CUDA: make kernels for the encoder first, which takes minutes and pays on many slides.",
+    ),
 )
 
 

@@ -62,6 +62,7 @@ def encoder_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
         "tokens": options.get("tokens") or "tile",
         "overlap_px": options.get("overlap") or 0,
         "projection": options.get("projection") or options.get("project"),
+        "compiled": bool(options.get("compiled")),
         "offline": is_offline(),  # said here, meant for workers too
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 
 from napari_prospector.errors import InvalidInputError, NotEnoughMemoryError, ProspectorWarning  # noqa: E402
-from napari_prospector.tokens.encoders.cards import EncoderCard  # noqa: E402
+from napari_prospector.tokens.encoders.cards import EncoderCard, load_encoder  # noqa: E402
 from napari_prospector.tokens.encoders.devices import TorchDevice, fitting_batch  # noqa: E402
 from napari_prospector.tokens.encoders.torch_encoder import TimmEncoder  # noqa: E402
 
@@ -130,6 +131,16 @@ def test_a_model_that_has_no_memory_for_one_tile_is_refused_when_it_is_loaded(
 def test_compiling_is_refused_where_it_does_not_pay(model: Any) -> None:
     with pytest.raises(InvalidInputError, match=r"compiled pays on device='cuda' only; got device='cpu'\. Leave it"):
         TimmEncoder(model, CARD, compiled=True)
+
+
+def test_compiling_is_asked_for_where_an_encoder_is_loaded(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "tiny.safetensors")
+    with pytest.raises(InvalidInputError, match="compiled pays on device='cuda' only"):
+        load_encoder("test_vit", tmp_path / "tiny.safetensors", {"num_classes": 0}, device="cpu", compiled=True)
+    with pytest.raises(InvalidInputError, match="'stain-texture' takes no compiled; got compiled=True"):
+        load_encoder("stain-texture", compiled=True)
 
 
 def test_a_compiled_model_sees_batches_of_one_size_only(model: Any) -> None:

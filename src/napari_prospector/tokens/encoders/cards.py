@@ -106,6 +106,7 @@ def load_encoder(
     device: str | None = None,
     revision: str | None = None,
     offline: bool = False,
+    compiled: bool = False,
     tokens: str = "tile",
     overlap_px: int = 0,
     projection: str | Path | Projection | None = None,
@@ -138,6 +139,9 @@ def load_encoder(
         Commit, tag or branch of the repository on the hub, in place of the card's.
     offline
         Take weights from the cache of the hub or not at all, as the environment variable ``HF_HUB_OFFLINE`` does.
+    compiled
+        Let torch.compile make kernels for a timm model, on CUDA only: the first batch takes minutes, all others less
+        time. Embeddings differ in their last bits from those of the plain model.
     tokens, overlap_px, projection
         Which tokens become a grid, as for `choose_tokens`: ``"patch"`` for one a patch instead of one a tile.
 
@@ -210,6 +214,7 @@ def checked_options(
         device=device,
         revision=revision,
         offline=offline,
+        compiled=compiled or None,
     )
 
 
@@ -294,7 +299,7 @@ def _load_stain_texture(card: EncoderCard, options: EncoderOptions) -> Encoder:
     """Load the built-in encoder; numba is imported here."""
     from napari_prospector.tokens.encoders.tiles import StainTextureEncoder
 
-    options.refuse(card.name, "weights", "model_args", "mean", "std")
+    options.refuse(card.name, "weights", "model_args", "mean", "std", "compiled")
     return StainTextureEncoder(
         dataclasses.replace(card, tile_px=options.tile_px or card.tile_px, mpp=options.mpp or card.mpp)
     )

@@ -178,6 +178,7 @@ class EncoderOptions:
     device: str | None = None
     revision: str | None = None
     offline: bool = False
+    compiled: bool | None = None
 
     def refuse(self, encoder: str, *names: str) -> None:
         """Raise InvalidInputError if one of the named options was given to an encoder that has none."""

@@ -83,7 +83,8 @@ def load_timm_encoder(card: EncoderCard, options: EncoderOptions) -> TimmEncoder
     load_strictly(model, weights, card.name, card.layout)
     tile_px = options.tile_px or card.tile_px
     set_input_size(model, tile_px, card.name)
-    return TimmEncoder(model, _card_as_loaded(card, options, model_args, tile_px, weights), device)
+    loaded = _card_as_loaded(card, options, model_args, tile_px, weights)
+    return TimmEncoder(model, loaded, device, compiled=bool(options.compiled))
 
 
 def model_without_weights(card: EncoderCard, options: EncoderOptions) -> torch.nn.Module:
