@@ -104,7 +104,6 @@ def embed(path: Path, store: Path) -> dict[str, Any]:
         "tiles_per_s": step.total / wall,
         "cpu_seconds": {name: round(seconds, 1) for name, seconds in busy.items()},
         "cpu_share": {name: round(seconds / cpu, 3) for name, seconds in busy.items()},
-        "encoder_waited_s": wall - watch.wall["features"] - watch.wall["tissue"],
         "encoder_waited_share": 1 - (watch.wall["features"] + watch.wall["tissue"]) / wall,
         "tiles_per_cpu_second": step.total / cpu,
         "repeated_embeddings": repeated(grid),
