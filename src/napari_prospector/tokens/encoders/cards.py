@@ -176,7 +176,7 @@ def load_encoder(
     >>> encoder.encode(np.full((2, 224, 224, 3), 255, np.uint8)).shape == (2, encoder.card.n_dims)
     True
     """
-    options = checked_options(weights, model_args, mean, std, tile_px, mpp, device, revision, offline)
+    options = checked_options(weights, model_args, mean, std, tile_px, mpp, device, revision, offline, compiled)
     found = _find(name)
     encoder = _load_card(found, options) if isinstance(found, EncoderCard) else found.load(options)
     if (tokens, overlap_px, projection) == ("tile", 0, None):
@@ -196,6 +196,7 @@ def checked_options(
     device: str | None = None,
     revision: str | None = None,
     offline: bool = False,
+    compiled: bool = False,
 ) -> EncoderOptions:
     """Check the options of `load_encoder`, which says what they mean, and put them together.
 

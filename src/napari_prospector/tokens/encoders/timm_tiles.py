@@ -120,7 +120,7 @@ def untrained_timm_encoder(card: EncoderCard, options: EncoderOptions) -> TimmEn
         std=options.std or card.std or half,
         revision=None,
     )
-    return TimmEncoder(model, as_asked, device)
+    return TimmEncoder(model, as_asked, device, compiled=bool(options.compiled))
 
 
 def build_model(card: EncoderCard, model_args: Mapping[str, Any]) -> torch.nn.Module:
