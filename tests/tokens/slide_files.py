@@ -20,6 +20,8 @@ from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, generate_uid
 
+from napari_prospector.tokens.slides import Slide
+
 # 4 times a prime, so that both levels below are whole
 ROWS, COLS, MPP = 212, 316, 0.47
 TILE = (64, 48)
@@ -39,6 +41,12 @@ def drawn(rows: int = ROWS, cols: int = COLS, seed: int = 0) -> np.ndarray:
 
 def levels_of(image: np.ndarray, n_levels: int = 3) -> list[np.ndarray]:
     return [image[:: 2**i, :: 2**i] for i in range(n_levels)]
+
+
+def read_box(slide: Slide, box: tuple[int, int, int, int, int]) -> np.ndarray:
+    """Read a box in whichever process this is called."""
+    with slide:
+        return slide.read(*box)
 
 
 # --- TIFF

@@ -6,8 +6,9 @@ import math
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from slide_files import (
     SQUARE_COLOUR,
     drawn,
     levels_of,
+    read_box,
     write_dicom,
     write_mrxs,
     write_ome_tiff,
@@ -292,3 +294,16 @@ def test_label_and_macro_are_out_of_reach(slide: Slide, made: Made) -> None:
         pixels = slide.read(0, 0, *level.shape, level=index)
         assert not ((pixels == 7).all(axis=2) | (pixels == 9).all(axis=2)).any()
     assert {level.shape for level in slide.levels} == {image.shape[:2] for image in made.levels}
+
+
+def test_other_processes_read_what_this_one_reads(tmp_path: Path) -> None:
+    names = ("ome-zarr 0.5 sharded", "dicom jpeg", "openslide", "mirax", "ndpi")
+    kinds = [KINDS[name] for name in names]
+    for name in names:
+        (tmp_path / name).mkdir()
+    slides = [kind.open(make(kind, tmp_path / name).path) for name, kind in zip(names, kinds, strict=True)]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(read_box, slide, (-3, 31, 61, 67, 1)) for slide in slides]
+        for slide, job in zip(slides, jobs, strict=True):
+            np.testing.assert_array_equal(job.result(), slide.read(-3, 31, 61, 67, 1))
+            slide.close()
