@@ -26,6 +26,7 @@ _LEAST_TISSUE = 0.1  # optical density; paler cells say nothing about focus
 _FOLD_DENSITY, _FOLD_CHROMA = 2.0, 0.25
 _RIM_DENSITY, _RIM_CHROMA, _RIM_ROUGHNESS = 0.2, 0.3, 120.0
 _MOST_INK = 0.2
+_MOST_INK_GREY = 80
 
 _jit = numba.njit(nogil=True, cache=True)
 
@@ -119,7 +120,8 @@ def _measure(
         for col in range(cols):
             red, green, blue = tile[row, col, 0], tile[row, col, 1], tile[row, col, 2]
             grey[row, col] = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
-            if _is_ink(red, green, blue, tables):
+            # ink takes most of the red or the green light; most pixels need no closer look
+            if (red < _MOST_INK_GREY or green < _MOST_INK_GREY) and _is_ink(red, green, blue, tables):
                 n_ink += 1
                 ink[row // cell_px, col // cell_px] += 1
     n_down, n_across = rows // cell_px, cols // cell_px
@@ -191,10 +193,11 @@ def _cell(
             off = grey[row, col] - centre
             total += off
             squares += off * off
-            if 0 < row < rows - 1 and 0 < col < cols - 1:
-                around = grey[row - 1, col] + grey[row + 1, col] + grey[row, col - 1] + grey[row, col + 1]
-                bend = np.float32(4) * grey[row, col] - around
-                fine += bend * bend
+    for row in range(max(top, 1), min(top + side, rows - 1)):
+        for col in range(max(left, 1), min(left + side, cols - 1)):
+            around = grey[row - 1, col] + grey[row + 1, col] + grey[row, col - 1] + grey[row, col + 1]
+            bend = np.float32(4) * grey[row, col] - around
+            fine += bend * bend
     n_px = side * side
     in_red, in_green, in_blue = tables[0, red // n_px], tables[1, green // n_px], tables[2, blue // n_px]
     density = (in_red + in_green + in_blue) / 3
