@@ -49,6 +49,11 @@ def encoder_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keywords of `load_encoder`, its name among them, that the options of `encoder_options` mean."""
     from napari_prospector.tokens.encoders.hub import is_offline
 
+    if options.get("needs_file") and options["weights"] is None:
+        raise InvalidInputError(
+            f"This was made with weights of {options['encoder']!r} from a file, and no others will do."
+            " Pass that file, --weights FILE."
+        )
     return {
         "name": options["encoder"],
         "weights": options["weights"],
@@ -149,11 +154,13 @@ def words_of_card(card: Mapping[str, Any], weights: str | None, device: str | No
             "itself. Extract those of new slides with the same tool, and take them in with prospect import."
         )
     timm = card.get("loader") == "timm"
+    # the very weights that the head was fitted on, not what the card of today pins
+    revision = card.get("revision") if card.get("hub") else None
     return {
         "encoder": card["name"],
         "weights": weights,
-        # the very weights that the head was fitted on, not what the card pins now
-        "revision": card.get("revision") if card.get("hub") else None,
+        "revision": revision,
+        "needs_file": timm and bool(card.get("weights_sha256")) and revision is None,
         "model_args": [f"{name}={value!r}" for name, value in (card.get("model_args") or {}).items()],
         "mean": card.get("mean") if timm else None,
         "std": card.get("std") if timm else None,
