@@ -12,6 +12,9 @@ from small_study import Study
 from napari_prospector.cli.main import Exit
 from napari_prospector.study.cohort import Cohort
 
+# On a slow disk distributed says so; that is about the machine, not about us.
+pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories is taking a surprisingly long time")
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

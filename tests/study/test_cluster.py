@@ -40,6 +40,9 @@ from napari_prospector.study.patients import as_data
 from napari_prospector.study.truths import cohort_truths
 from napari_prospector.study.workers import LocalProcesses, is_cancelled
 
+# On a slow disk distributed says so; that is about the machine, not about us.
+pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories is taking a surprisingly long time")
+
 TEXTURE = {"name": "stain-texture"}
 ALL = {"method": "all"}
 

@@ -177,6 +177,8 @@ def _embed_elsewhere(shared: tuple[_Request, Mapping[str, Any] | None, Mapping[s
     """Embed one slide in a worker; however many threads it has, one slide at a time has the encoder."""
     request, tissue, options = shared
     with _one_at_a_time:
+        if is_cancelled():  # while it waited for its turn
+            return _refused(job, f"{job.slide.name} was cancelled before it was begun.")
         if not job.slide.exists():
             return _refused(
                 job,
