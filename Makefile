@@ -6,7 +6,7 @@ BIN := .venv/bin
 PINS := tools/set_up.py constraints.txt pyproject.toml
 export PYTHONUNBUFFERED = 1
 # What `make bench` leaves to `make bench-accuracy`.
-HOURS := benchmarks/accuracy.py benchmarks/learning_curve.py benchmarks/regret.py
+HOURS := benchmarks/accuracy.py benchmarks/learning_curve.py benchmarks/regret.py benchmarks/patch_tokens.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all bench bench-accuracy lint wheel clean

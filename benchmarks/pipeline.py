@@ -5,7 +5,7 @@ the same batches, threads and cores: at least 0.95.
 
 Both run in this process, in turn: one run of the pipeline over the slide, then the encoder over the same number of
 tiles in the same batches, then again. The ratio is the median of the paired ratios. The slide is a JPEG pyramid
-(quality 85, 4:4:4, tiles of 256 px), tissue everywhere. `embed_slide` is timed from its first step, when the store is
+(quality 90, 4:4:4, tiles of 256 px), tissue everywhere. `embed_slide` is timed from its first step, when the store is
 there, to its last, when everything is on the disk; what comes before (tissue mask, stain, the slide's fingerprint)
 happens once a slide, is the same for any encoder, and is given apart in seconds.
 
