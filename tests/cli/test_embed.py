@@ -149,7 +149,9 @@ def test_ctrl_c_leaves_a_sound_store_and_the_same_command_goes_on(study: Study, 
     big = np.tile(draw(3, nests), (5, 5, 1))
     slide = write_pyramid(tmp_path / "big.tif", big, MPP)
     words = ["embed", str(slide), "-o", str(tmp_path / "t"), "--tissue", "all"]
-    code = "import sys; from napari_prospector.cli import main; sys.exit(main())"
+    # a shell that starts these tests in the background has SIGINT ignored, for their children too
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from napari_prospector.cli import main; sys.exit(main())"
     process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True)
     store = tmp_path / "t" / "big.tif.tokens.zarr"
     deadline = time.monotonic() + 120

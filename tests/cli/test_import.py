@@ -89,6 +89,9 @@ def test_a_head_of_imported_features_says_how_new_slides_get_theirs(prospect, tm
     table.write_text("path,label\n" + "\n".join(stores))
     head = tmp_path / "h.prospector"
     assert prospect("fit", table, "-o", head, "--n-concepts", "2", "--radius", "1", "--folds", "2")[0] == 0
+    code, _, err = prospect("map", head, tmp_path / stores[0].split(",")[0], "-o", tmp_path / "maps")
+    assert code == 0, err
+    assert (tmp_path / "maps" / "case0.concepts.ome.tif").is_file()
     code, _, err = prospect("map", head, slides / "case7.png", "-o", tmp_path / "maps", "--mpp", "0.25")
     assert code == 1
     assert "made from imported features of 'uni_v1'" in err

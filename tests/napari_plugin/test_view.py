@@ -84,7 +84,9 @@ def test_tokens_without_a_head_are_shown_as_layers(viewer: Any, slide_file: Path
     viewer.layers.clear()
     view(slide_file, grid=slide_file.with_name("case7.tif.mean-colour.tokens.zarr"), viewer=viewer)
     assert [layer.name for layer in viewer.layers][1:] == [
+        "case7.tif.mean-colour · tissue",
         "case7.tif.mean-colour · tissue share",
+        "case7.tif.mean-colour · quality",
         "case7.tif.mean-colour · tokens",
     ]
 

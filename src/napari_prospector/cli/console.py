@@ -101,7 +101,10 @@ def weights_option(command: Command) -> Command:
 
 
 mpp_option = click.option(
-    "--mpp", type=float, metavar="UM", help="Width of a level-0 pixel in µm, for slides that do not state it."
+    "--mpp",
+    type=float,
+    metavar="UM",
+    help="Width of a level-0 pixel in µm, for slides that do not state it or state a wrong one: it wins.",
 )
 grids_option = click.option(
     "--grids",

@@ -49,6 +49,11 @@ def encoder_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keywords of `load_encoder`, its name among them, that the options of `encoder_options` mean."""
     from napari_prospector.tokens.encoders.hub import is_offline
 
+    if options.get("is_foreign"):
+        raise InvalidInputError(
+            f"This was made from imported features of {options['encoder']!r}, which napari-prospector did not extract "
+            "itself. Extract those of new slides with the same tool, and take them in with prospect import."
+        )
     if options.get("needs_file") and options["weights"] is None:
         raise InvalidInputError(
             f"This was made with weights of {options['encoder']!r} from a file, and no others will do."
@@ -126,8 +131,6 @@ def encoder_words(head: ProspectorHead, weights: str | None, device: str | None)
 
     Raises
     ------
-    InvalidInputError
-        If the head was fitted on features that another tool has extracted.
     MissingFileError
         If its tokens were projected, and the head does not hold the projection.
     """
@@ -141,23 +144,13 @@ def encoder_words(head: ProspectorHead, weights: str | None, device: str | None)
 
 
 def words_of_card(card: Mapping[str, Any], weights: str | None, device: str | None) -> dict[str, Any]:
-    """Return the options of `encoder_options` that load the encoder of a card, as heads and token grids keep it.
-
-    Raises
-    ------
-    InvalidInputError
-        If it stands for features that another tool has extracted.
-    """
-    if card.get("loader") == "foreign":
-        raise InvalidInputError(
-            f"This was made from imported features of {card['name']!r}, which napari-prospector did not extract "
-            "itself. Extract those of new slides with the same tool, and take them in with prospect import."
-        )
+    """Return the options of `encoder_options` that load the encoder of a card, as heads and token grids keep it."""
     timm = card.get("loader") == "timm"
     # the very weights that the head was fitted on, not what the card of today pins
     revision = card.get("revision") if card.get("hub") else None
     return {
         "encoder": card["name"],
+        "is_foreign": card.get("loader") == "foreign",
         "weights": weights,
         "revision": revision,
         "needs_file": timm and bool(card.get("weights_sha256")) and revision is None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -280,18 +280,21 @@ def complete_tokens(
     InvalidInputError
         If a slide cannot be embedded; it names all of them.
     MismatchError
-        If a token grid was made from another slide of the same name.
+        If a token grid was made from another slide of the same name, or with another encoder than the missing ones
+        would be.
     """
     from napari_prospector.study.embed_cohort import SlideJob
 
+    stores = cohort.store_paths(folder)
     jobs = [
         SlideJob(row.path, store, row.mpp)
-        for row, store in zip(cohort, cohort.store_paths(folder), strict=True)
+        for row, store in zip(cohort, stores, strict=True)
         if not row.is_tokens and not is_finished(row.path, store, row.mpp)
     ]
     if not jobs:
         return
-    teachers = [(Path(row.path), row.mpp) for row in cohort.split("train") if not row.is_tokens]
+    _check_one_encoder(stores, encoder["encoder"], len(jobs))
+    teachers = [(Path(row.path), row.mpp) for row in cohort if row.split != "test" and not row.is_tokens]
     encoder = fitted_projection(encoder, teachers, folder, quiet=quiet)
     model = encoder_for(encoder, client)
     tell(
@@ -306,6 +309,19 @@ def complete_tokens(
             f"Every slide of {cohort.name} must be embedded; {len(broken)} of {len(jobs)} could not be. "
             + (" ".join(str(outcome.error) for outcome in broken) if quiet else "The reasons stand above.")
         )
+
+
+def _check_one_encoder(stores: Sequence[Path], encoder: str, n_missing: int) -> None:
+    """Raise `MismatchError` if token grids that are there are of another encoder than the others would become."""
+    from napari_prospector.tokens.store import TokenGrid
+
+    wanted = encoder.removeprefix("timm:")
+    for store in stores:
+        if store.exists() and (found := TokenGrid.open(store).card["name"]) != wanted:
+            raise MismatchError(
+                f"{store.name} holds tokens of {found!r}, and {n_missing} slides without a token grid would be embedded"
+                f" with {wanted!r}. Pass --encoder {found} as you did for prospect embed, or another folder, --grids."
+            )
 
 
 def _head_settings(options: dict[str, Any]) -> dict[str, Any]:

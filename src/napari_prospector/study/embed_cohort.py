@@ -17,6 +17,7 @@ from napari_prospector.errors import InvalidInputError, ProspectorError, StoreBu
 from napari_prospector.study.cluster import AnyClient, as_workers
 from napari_prospector.study.workers import is_cancelled
 from napari_prospector.tokens.encoders.cards import Encoder
+from napari_prospector.tokens.encoders.projection import Projection
 
 if TYPE_CHECKING:
     from napari_prospector.tokens.embed import EmbedProgress
@@ -136,16 +137,23 @@ def embed_cohort(
 
 @dataclass(frozen=True)
 class _Request:
-    """An encoder that is not loaded yet: name and keywords of `load_encoder`, as JSON, and its weight file's state."""
+    """An encoder that is not loaded yet: name and keywords of `load_encoder`, as JSON, and its weight file's state.
+
+    A projection that comes from a head's file rather than one of its own travels as it is.
+    """
 
     name: str
     keywords: str
     weights: tuple[int, int] | None
+    projection: Projection | None = None
 
     @classmethod
     def of(cls, encoder: Mapping[str, Any]) -> _Request:
         """Take keywords of `load_encoder` with its name."""
         keywords = {key: value for key, value in encoder.items() if key != "name"}
+        projection = keywords.get("projection")
+        if isinstance(projection, Projection):
+            del keywords["projection"]
         for key in ("weights", "projection"):  # files: the same for a worker, whatever folder it was started in
             if isinstance(keywords.get(key), str | os.PathLike) and os.path.exists(keywords[key]):
                 keywords[key] = os.path.abspath(keywords[key])
@@ -156,6 +164,7 @@ class _Request:
             str(encoder["name"]),
             json.dumps(keywords, sort_keys=True, default=os.fspath),
             None if status is None else (status.st_size, status.st_mtime_ns),
+            projection if isinstance(projection, Projection) else None,
         )
 
 
@@ -164,7 +173,10 @@ def _loaded(request: _Request) -> Encoder:
     """Load an encoder, once in each process."""
     from napari_prospector.tokens.encoders.cards import load_encoder
 
-    return load_encoder(request.name, **json.loads(request.keywords))
+    keywords = json.loads(request.keywords)
+    if request.projection is not None:
+        keywords["projection"] = request.projection
+    return load_encoder(request.name, **keywords)
 
 
 def _try_encoder(request: _Request) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
+import uuid
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +147,10 @@ def write_map(
     geometry.check_shape("image", image.shape)
     row_um, col_um = geometry.scale_um
     row_0, col_0 = geometry.translate_um
+    content = hashlib.sha256(np.ascontiguousarray(image).tobytes() + repr((name, row_um, row_0, col_0)).encode())
     metadata = {
+        # of the content: by default it would hold this machine's address and the clock
+        "UUID": str(uuid.UUID(content.hexdigest()[:32])),
         "axes": "YX",
         "Name": name,
         "Description": "; ".join(f"{key}: {value}" for key, value in provenance.items()),

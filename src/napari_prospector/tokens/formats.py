@@ -103,6 +103,12 @@ def _in_folder(path: Path, mpp: float | None) -> Slide:
     if any(is_dicom(file) for file in files):
         from napari_prospector.tokens.dicom import DicomSlide
 
+        others = sorted(file.name for file in files if file.suffix.lower() in SLIDE_SUFFIXES - {".dcm"})
+        if others:
+            raise FileFormatError(
+                f"{path.name} must hold the files of one DICOM series to be a slide; it holds {others[0]!r} too. Name"
+                " the slides one by one."
+            )
         return DicomSlide(path, mpp)
     raise FileFormatError(
         f"{path.name} must be a slide; it is a folder. Name the files in it. Of folders, only OME-Zarr (*.ome.zarr) and"

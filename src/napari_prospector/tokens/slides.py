@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_prospector.errors import InvalidInputError, PixelSizeError
+from napari_prospector.errors import FileFormatError, InvalidInputError, PixelSizeError, ProspectorWarning
 from napari_prospector.tokens.fingerprints import file_fingerprint
 from napari_prospector.tokens.segments import WHITE
 from napari_prospector.tokens.shrinking import aligned, block_means
@@ -32,6 +33,8 @@ MPP_RANGE = (0.05, 20.0)
 
 _BLOCK_PX = 2048
 _N_THREADS = min(4, os.cpu_count() or 1)  # that read an overview, a block each
+_LEAST_DAMAGED_PX = 256  # pieces that a damaged part is looked for in
+_DAMAGED_GREY = 128
 _BLOCK_BYTES = 64 * 2**20
 
 
@@ -278,15 +281,18 @@ class Slide(ABC):
         """Average squares of `factor` pixels of a level; at the far edges, what there is of them."""
         level = self.levels[index]
         rows, cols = level.shape
+        problems: list[str] = []
         if factor == 1 and rows * cols * 3 <= _BLOCK_BYTES:
-            return self.read(0, 0, rows, cols, index)
+            image = self._legible(0, 0, rows, cols, index, problems)
+            self._tell(problems)
+            return image
         image = np.empty((-(-rows // factor), -(-cols // factor), 3), np.uint8)
         step_cols = cols if level.chunk[1] >= cols else aligned(_BLOCK_PX, factor, level.chunk[1])
         step_rows = aligned(min(_BLOCK_PX, _BLOCK_BYTES // (3 * step_cols)), factor, level.chunk[0])
 
         def fill(row: int, col: int) -> None:
-            block = self.read(row, col, min(step_rows, rows - row), min(step_cols, cols - col), index)
-            means = block_means(block, factor)
+            height, width = min(step_rows, rows - row), min(step_cols, cols - col)
+            means = block_means(self._legible(row, col, height, width, index, problems), factor)
             top, left = row // factor, col // factor
             image[top : top + means.shape[0], left : left + means.shape[1]] = means
 
@@ -294,7 +300,43 @@ class Slide(ABC):
         with ThreadPoolExecutor(_N_THREADS, thread_name_prefix="overview") as pool:
             for _ in pool.map(fill, *zip(*corners, strict=True)):
                 pass
+        self._tell(problems)
         return image
+
+    def _legible(
+        self, row: int, col: int, height: int, width: int, level: int, problems: list[str]
+    ) -> NDArray[np.uint8]:
+        """Read a box, grey where it is damaged, and add what is wrong to `problems`.
+
+        Grey is dense enough to count as tissue: embedding then tries the tiles there, and tells which of them fail.
+        """
+        try:
+            return self.read(row, col, height, width, level)
+        except FileFormatError as error:
+            if max(height, width) <= _LEAST_DAMAGED_PX:
+                problems.append(str(error))
+                return np.full((height, width, 3), _DAMAGED_GREY, np.uint8)
+        box = np.empty((height, width, 3), np.uint8)
+        axis = int(width > height)
+        middle = -(-(height, width)[axis] // 2)
+        halves = ((0, middle), (middle, (height, width)[axis]))
+        for first, stop in halves:
+            place, size = [row, col], [height, width]
+            place[axis] += first
+            size[axis] = stop - first
+            part = self._legible(place[0], place[1], size[0], size[1], level, problems)
+            box[(slice(first, stop), slice(None)) if axis == 0 else (slice(None), slice(first, stop))] = part
+        return box
+
+    def _tell(self, problems: list[str]) -> None:
+        """Warn of damage in an overview."""
+        if problems:
+            warnings.warn(
+                f"{self.name} is damaged in {len(set(problems))} places; overviews show them grey. The first:"
+                f" {min(problems)}",
+                ProspectorWarning,
+                stacklevel=4,
+            )
 
 
 def open_slide(path: str | os.PathLike[str], mpp: float | None = None) -> Slide:

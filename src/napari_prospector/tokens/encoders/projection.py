@@ -63,6 +63,14 @@ class Projection:
     made_for: Mapping[str, Any] = field(default_factory=dict)
     explained: float | None = None
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both do the same to the same tokens."""
+        return isinstance(other, Projection) and (self.sha256, self.made_for) == (other.sha256, other.made_for)
+
+    def __hash__(self) -> int:
+        """Follow the numbers."""
+        return hash(self.sha256)
+
     @property
     def n_dims(self) -> int:
         """Length of what comes out."""
