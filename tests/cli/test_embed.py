@@ -229,3 +229,22 @@ def test_without_a_folder_nothing_is_embedded(study: Study, prospect: Any) -> No
     code, _, err = prospect("embed", study.slide(0))
     assert code == 2
     assert "Missing option '-o'" in err
+
+
+@pytest.mark.filterwarnings("default::napari_prospector.errors.ProspectorWarning")
+def test_a_corrupt_tile_of_a_file_without_pyramid_fails_alone(prospect: Any, tmp_path: Path) -> None:
+    image = np.random.default_rng(7).integers(0, 200, (5 * TILE, 7 * TILE, 3), dtype=np.uint8)
+    slide = tmp_path / "flat.tif"
+    tifffile.imwrite(slide, image, tile=(128, 128), compression="jpeg", photometric="rgb")
+    with tifffile.TiffFile(slide) as file:
+        offset, size = file.pages[0].dataoffsets[30], file.pages[0].databytecounts[30]
+    content = slide.read_bytes()
+    slide.write_bytes(content[:offset] + bytes(size - 2) + b"\xff\xd9" + content[offset + size :])
+    code, out, err = prospect("embed", slide, "-o", tmp_path / "t", "--mpp", MPP)
+    assert code == 3
+    assert "flat.tif is damaged in 1 places; overviews show them grey" in err
+    grid = TokenGrid.open(tmp_path / "t" / "flat.tif.tokens.zarr")
+    counts = grid.counts()
+    assert 1 <= counts["failed"] <= 4
+    assert counts["done"] + counts["failed"] == 5 * 7
+    assert f"{counts['failed']} tiles failed" in out

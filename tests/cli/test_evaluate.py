@@ -247,3 +247,18 @@ def test_the_ceiling_says_that_it_was_taught_by_regions(
     assert code == 0
     assert max(map(len, out.partition("Means over")[0].splitlines())) <= 100
     assert "…" not in out
+
+
+def test_missing_grids_of_test_rows_are_embedded_without_any_training_row(
+    study: Study, prospect: Any, tmp_path: Path
+) -> None:
+    rows = [
+        [study.folder / row["path"], row["label"], "test", study.folder / row["truth"]]
+        for row in _rows(study)
+        if row["split"] == "test"
+    ]
+    table = write_table(tmp_path / "held-out.csv", ["path", "label", "split", "truth"], rows)
+    words = ("--grids", tmp_path / "grids", "--baseline", "none")
+    code, _, err = prospect("evaluate", study.head, table, "-o", tmp_path / "e", *words)
+    assert code == 0, err
+    assert len(list((tmp_path / "grids").glob("*.tokens.zarr"))) == len(rows)

@@ -162,3 +162,18 @@ def test_more_than_two_classes_are_one_fit(study: Study, prospect_json: Any, tmp
     code, found = prospect_json("fit", three_classes(study, tmp_path), "-o", tmp_path / "h.prospector")
     assert code == 0
     assert (found["classes"], found["target"]) == ({"a": 3, "b": 3, "c": 3}, None)
+
+
+def test_missing_grids_are_not_embedded_with_another_encoder_than_the_rest(
+    study: Study, prospect: Any, tmp_path: Path
+) -> None:
+    grids = shutil.copytree(study.tokens, tmp_path / "grids")
+    shutil.rmtree(grids / "slide 0.tif.tokens.zarr")
+    for store in grids.iterdir():
+        card = (store / "zarr.json").read_text(encoding="utf-8")
+        (store / "zarr.json").write_text(card.replace('"name": "stain-texture"', '"name": "uni"'), encoding="utf-8")
+    code, _, err = prospect("fit", study.table, "-o", tmp_path / "h.prospector", "--grids", grids)
+    assert code == 1
+    assert "holds tokens of 'uni', and 1 slides without a token grid" in err
+    assert "Pass --encoder uni" in err
+    assert not (grids / "slide 0.tif.tokens.zarr").exists()

@@ -150,3 +150,14 @@ def test_patches_of_the_built_in_encoder_are_refused_before_any_work(
     code, _, err = prospect("embed", study.slide(0), "-o", tmp_path, "--tokens", "patch")
     assert code == 1
     assert "'stain-texture' gives no patch tokens" in err
+
+
+def test_workers_get_the_projection_that_lies_in_the_head(
+    patches: PatchStudy, tmp_path: Path, prospect_json: Callable[..., tuple[int, dict[str, Any]]]
+) -> None:
+    words = ["-o", tmp_path, "--weights", patches.weights, "--device", "cpu", "--workers", "2"]
+    code, found = prospect_json("map", patches.head, patches.slide(8), *words)
+    assert (code, found["errors"]) == (0, {})
+    again, stored = (TokenGrid.open(folder / patches.grid(8).name) for folder in (tmp_path / "tokens", patches.tokens))
+    assert again.card["projection"] == stored.card["projection"]
+    np.testing.assert_array_equal(again.embeddings[:][again.mask], stored.embeddings[:][again.mask])

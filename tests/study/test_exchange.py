@@ -1,6 +1,7 @@
 """Maps as files: geometry in µm, what is outside the tissue, the table of tokens."""
 
 import csv
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,14 @@ def test_an_image_of_another_grid_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="image"):
         write_map(tmp_path / "map.ome.tif", np.zeros((7, 5), np.float32), GEOMETRY, "m", {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_map_holds_neither_clock_nor_address_of_the_machine(tmp_path: Path) -> None:
+    image = on_grid(np.linspace(-3, 3, MASK.sum()), MASK, np.nan).astype(np.float32)
+    first, second = (write_map(tmp_path / name, image, GEOMETRY, "e", {}).read_bytes() for name in ("a.tif", "b.tif"))
+    assert first == second
+    other = write_map(tmp_path / "c.tif", image + 1, GEOMETRY, "e", {})
+    with tifffile.TiffFile(other) as tiff, tifffile.TiffFile(tmp_path / "a.tif") as same:
+        marks = [xml2dict(file.ome_metadata)["OME"]["UUID"] for file in (tiff, same)]
+    assert marks[0] != marks[1]
+    assert f"{uuid.getnode():012x}" not in marks[0]

@@ -99,3 +99,10 @@ def test_the_page_names_what_is_read_and_what_is_not() -> None:
         assert word in text, word
     for suffix in ("iSyntax", "VSI", "OIR", "ND2", "LIF", "NDPIS", ".zip"):
         assert suffix in text
+
+
+def test_a_folder_of_several_slides_is_no_dicom_series_though_one_of_them_is_dicom(tmp_path: Path) -> None:
+    write_series(tmp_path / "scans", levels_of(IMAGE))
+    (tmp_path / "scans" / "case7.svs").touch()
+    with pytest.raises(FileFormatError, match=r"one DICOM series to be a slide; it holds 'case7\.svs' too"):
+        open_slide(tmp_path / "scans")
