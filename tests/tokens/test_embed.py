@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from embed_fakes import (
@@ -27,9 +28,12 @@ from napari_prospector.errors import (
     InvalidInputError,
     MismatchError,
     PixelSizeError,
+    ProspectorWarning,
     UnknownNameError,
 )
-from napari_prospector.tokens.embed import EmbedProgress, embed_slide
+from napari_prospector.tokens.embed import EmbedProgress, embed_slide, embed_to_grid
+from napari_prospector.tokens.encoders.cards import load_encoder
+from napari_prospector.tokens.slides import open_slide
 from napari_prospector.tokens.staining import StainEstimate, remix
 from napari_prospector.tokens.store import TokenGrid
 from napari_prospector.tokens.tissue import TissueMask
@@ -404,3 +408,15 @@ def test_a_normalized_store_that_has_lost_its_stain_is_damaged(path):
     (path / "zarr.json").write_text(json.dumps(metadata))
     with pytest.raises(FileFormatError, match=r"fake\.tokens\.zarr is damaged: the stain in zarr\.json"):
         embed(path, slide, stain_normalize="macenko")
+
+
+def test_a_slide_that_was_scanned_too_coarsely_for_the_encoder_is_told(tmp_path):
+    path = tmp_path / "coarse.png"
+    noise = np.random.default_rng(3).integers(0, 200, (64, 96, 3), dtype=np.uint8)
+    path.write_bytes(imagecodecs.png_encode(noise))
+    encoder = load_encoder("stain-texture")
+    with (
+        open_slide(path, mpp=4.0) as slide,
+        pytest.warns(ProspectorWarning, match=r"wants 0\.5: tiles are enlarged 8\.0 times"),
+    ):
+        embed_to_grid(slide, encoder, tmp_path / "a.tokens.zarr")

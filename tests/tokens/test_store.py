@@ -476,3 +476,17 @@ def test_a_folder_that_may_not_be_written_is_named(path, monkeypatch):
     full_disk(monkeypatch, 0, code=errno.EACCES)
     with pytest.raises(StorageError, match="Permission denied. Choose a folder that you may write to"):
         create(path)
+
+
+def test_nothing_is_written_any_more_once_a_new_store_has_failed(tmp_path: Path) -> None:
+    from zarr.core.buffer import default_buffer_prototype
+
+    from napari_prospector.tokens.gridfile import WholeFileStore
+
+    content = default_buffer_prototype().buffer.from_bytes(b"7")
+    store = WholeFileStore(tmp_path / "new.partial")
+    store.set_sync("a", content)
+    store.stop()
+    with pytest.raises(StorageError, match="b is not written: a file before it could not be"):
+        store.set_sync("b", content)
+    assert [file.name for file in store.root.iterdir()] == ["a"]

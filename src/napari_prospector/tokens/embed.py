@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_prospector.errors import InvalidInputError
+from napari_prospector.errors import InvalidInputError, ProspectorWarning
 from napari_prospector.tokens import gridfile
 from napari_prospector.tokens.blockwriter import BlockWriter
 from napari_prospector.tokens.encoders.cards import Encoder, EncoderCard, PatchEncoder
@@ -30,6 +31,7 @@ from napari_prospector.tokens.tissue import TissueMask, tissue_mask
 __all__ = ["EmbedProgress", "TileFailure", "default_mask_mpp", "embed_slide", "embed_to_grid"]
 
 _MOST_READERS = 8
+_MOST_ENLARGED = 2.0  # a slide scanned coarser than this many times what the encoder wants is told
 # Finding tissue takes about 12 bytes a cell: slides of more than 30 cm² get a coarser mask, or memory would grow.
 _MASK_MPP, _MOST_MASK_CELLS = 8.0, 48_000_000
 
@@ -223,6 +225,7 @@ class _Job:
                 f" {coverage.max():.2f}). {tissue.note}"
                 " Lower min_coverage, or pass tissue=tissue_mask(slide, threshold=…) with a lower threshold."
             )
+        self._tell_enlarged()
         stain = stain_record(self.reader, self.layout.tiles_with(mask))
         if self.card.stain_normalize and stain["problem"]:
             raise InvalidInputError(
@@ -249,6 +252,18 @@ class _Job:
             stain=stain,
             overwrite=overwrite,
         )
+
+    def _tell_enlarged(self) -> None:
+        """Warn if the slide was scanned so coarsely that its tiles are blown up."""
+        slide_mpp = self.slide.require_mpp()
+        if slide_mpp > _MOST_ENLARGED * self.card.mpp:
+            warnings.warn(
+                f"{self.slide.name} has {slide_mpp:g} µm per pixel, and {self.card.name!r} wants {self.card.mpp:g}:"
+                f" tiles are enlarged {slide_mpp / self.card.mpp:.1f} times. Check the"
+                " pixel size, or pass an mpp for tiles (--tile-mpp) near the slide's.",
+                ProspectorWarning,
+                stacklevel=3,
+            )
 
     def reopened(self, path: Path, tissue: TissueMask | None) -> TokenGrid:
         """Open the store for writing once it is sure that it was made from just this."""

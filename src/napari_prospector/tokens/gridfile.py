@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,16 +85,29 @@ class Card(Protocol):
         ...
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 class WholeFileStore(LocalStore):
     """A zarr store on the local disk in which every file is written whole, durably, or not at all.
 
     LocalStore itself renames into place from zarr 3.1 on, earlier ones write in place; none syncs to the disk.
     """
 
+    is_stopped = False
+
     def set_sync(self, key: str, value: Buffer) -> None:
-        """Write one file."""
+        """Write one file; one at a time, or what sweeps after a failure would race with the writes beside it."""
         self._check_writable()
-        write_whole(self.root / key, value.to_bytes())
+        with _ONE_AT_A_TIME:
+            if self.is_stopped:
+                raise StorageError(f"{self.root / key} is not written: a file before it could not be.")
+            write_whole(self.root / key, value.to_bytes())
+
+    def stop(self) -> None:
+        """Wait for the write that is under way, and let none begin any more."""
+        with _ONE_AT_A_TIME:
+            self.is_stopped = True
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write one file, in a thread."""
@@ -299,13 +313,15 @@ def write_new(path: Path, attrs: Mapping[str, Any], contents: Contents, overwrit
     with storage_errors(path):
         _sweep_beside(path)
         _make_room(path, overwrite)
+        store = WholeFileStore(made)
         try:
-            _write_arrays(made, attrs, contents)
+            _write_arrays(store, attrs, contents)
             if path.exists():
                 os.replace(path, old)
             os.replace(made, path)
             sync_folder(path.parent)
         finally:
+            store.stop()
             _sweep_beside(path)
 
 
@@ -377,13 +393,13 @@ def _make_room(path: Path, overwrite: bool) -> None:
         raise StorageError(f"{path} is no token grid, so it is not overwritten. Write to another path.")
 
 
-def _write_arrays(path: Path, attrs: Mapping[str, Any], contents: Contents) -> None:
+def _write_arrays(store: WholeFileStore, attrs: Mapping[str, Any], contents: Contents) -> None:
     """Write a whole new group."""
     rows, cols = contents.states.shape
     n_dims = int(attrs["encoder"]["n_dims"])
     layout = contents.layout
     chunks = min(layout.block, rows), min(layout.block, cols)
-    group = zarr.create_group(store=WholeFileStore(path), attributes=dict(attrs), zarr_format=3)
+    group = zarr.create_group(store=store, attributes=dict(attrs), zarr_format=3)
     # the checksum is what finds a flipped bit
     common: dict[str, Any] = {"compressors": ZstdCodec(level=3, checksum=True)}
     common_2d = common | {"shape": (rows, cols), "dimension_names": ("row", "col")}
