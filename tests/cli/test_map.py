@@ -160,3 +160,10 @@ def test_no_file_that_may_be_shared_tells_where_it_was_made(study: Study, prospe
     places = [str(folder).encode() for folder in (study.folder, study.folder.parent, tmp_path, Path.home())]
     telling = [file for file in files for place in places if place in file.read_bytes()]
     assert telling == []
+
+
+def test_a_grid_that_was_made_with_another_pixel_size_is_not_taken(study: Study, prospect: Any, tmp_path: Path) -> None:
+    words = ("-o", tmp_path, "--grids", study.tokens)
+    code, _, err = prospect("map", study.head, study.slide(8), *words, "--mpp", "1.0")
+    assert code == 1
+    assert "was made with 0.5 µm per level-0 pixel, and slide 8.tif comes with 1." in " ".join(err.split())

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -456,3 +458,27 @@ def test_no_process_outlives_its_block() -> None:
         assert "OMP_NUM_THREADS" in os.environ or workers._limits["OMP_NUM_THREADS"]
     left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
     assert [child for child in left if "resource_tracker" not in " ".join(child.cmdline())] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is of other systems")
+def test_processes_end_when_the_one_that_started_them_is_killed() -> None:
+    code = (
+        "import os, time\n"
+        "from napari_prospector.study.workers import LocalProcesses\n"
+        "if __name__ == '__main__':\n"
+        "    workers = LocalProcesses(2)\n"
+        "    for _ in workers.run(print, [('ready',)] * 2, ['a', 'b'], os.getpid()):\n"
+        "        pass\n"
+        "    print('children', *[child.pid for child in __import__('psutil').Process().children()], flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    line = next(line for line in parent.stdout if line.startswith("children"))
+    children = [psutil.Process(int(word)) for word in line.split()[1:]]
+    assert len(children) >= 2
+    parent.kill()
+    parent.wait()
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    assert (len(gone), alive) == (len(children), [])
+    parent.stdout.close()

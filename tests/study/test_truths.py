@@ -139,3 +139,23 @@ def test_truths_of_a_cohort_are_in_the_order_of_the_tokens(tmp_path: Path) -> No
     assert unknown is None
     with pytest.raises(MismatchError, match="one token grid for each of 3 rows; got 2"):
         cohort_truths(Cohort(tuple(rows)), [store] * 2, "tumour")
+
+
+def test_a_mask_of_other_proportions_than_its_slide_is_refused(tmp_path: Path) -> None:
+    grid = geometry(5, 7, 10, 10)
+    with TokenGrid.create(
+        tmp_path / "a.tokens.zarr", grid, {"name": "toy", "n_dims": 3}, "a.tif", "f", (50, 70), block=16
+    ) as made:
+        for block in made.blocks():
+            state = np.full(grid.shape, DONE, np.uint8)[block.tokens]
+            made.write_block(block, np.zeros((*state.shape, 3), np.float32), state)
+    store = TokenGrid.open(tmp_path / "a.tokens.zarr")
+    for shape, is_taken in (((50, 70), True), ((25, 35), True), ((13, 18), True), ((20, 50), False)):
+        truth = tmp_path / f"{shape[0]}.png"
+        truth.write_bytes(imagecodecs.png_encode(np.zeros(shape, np.uint8)))
+        cohort = Cohort((CohortRow(tmp_path / "a.tif", "tumour", truth=truth),))
+        if is_taken:
+            assert cohort_truths(cohort, [store], "tumour")[0] is not None
+            continue
+        with pytest.raises(MismatchError, match=r"50 x 70 px, in the same proportions; it has 20 x 50"):
+            cohort_truths(cohort, [store], "tumour")

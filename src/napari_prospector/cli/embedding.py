@@ -30,6 +30,9 @@ __all__ = [
     "words_of_card",
 ]
 
+# Pixel sizes that differ by less are one, written with fewer digits.
+_SAME_MPP = 1e-3
+
 
 def parse_model_args(words: Sequence[str]) -> dict[str, Any]:
     """Read NAME=VALUE words; a value that is a Python literal is taken as one, else as text."""
@@ -196,7 +199,7 @@ def is_finished(slide: Path, store: Path, mpp: float | None = None) -> bool:
     Raises
     ------
     MismatchError
-        If it was made from another slide of the same name.
+        If it was made from another slide of the same name, or with another pixel size.
     ProspectorError
         If slide or grid is damaged.
     """
@@ -206,12 +209,17 @@ def is_finished(slide: Path, store: Path, mpp: float | None = None) -> bool:
     if not store.exists():
         return False
     with TokenGrid.open(store) as grid:
-        made_from, is_complete = grid.attrs["slide_fingerprint"], grid.is_complete
+        made_from, is_complete, made_with = grid.attrs["slide_fingerprint"], grid.is_complete, grid.geometry.slide_mpp
     with open_slide(slide, mpp=mpp) as opened:
         if opened.fingerprint() != made_from:
             raise MismatchError(
                 f"{store} was made from another slide than {slide}. "
                 "Name another folder with --grids, or remove that token grid."
+            )
+        if opened.mpp is not None and abs(opened.mpp / made_with - 1) > _SAME_MPP:
+            raise MismatchError(
+                f"{store} was made with {made_with:g} µm per level-0 pixel, and {slide.name} comes with {opened.mpp:g}."
+                " Pass the same pixel size, or remove that token grid."
             )
     return bool(is_complete)
 

@@ -22,6 +22,8 @@ from napari_prospector.tokens.store import TokenGrid
 
 __all__ = ["TruthMask", "cohort_truths", "covered_share", "read_truth", "token_truth"]
 
+_MOST_STRETCHED = 0.05  # a mask that was shrunk is off by a pixel, one of another slide by more
+
 
 @dataclass(frozen=True, eq=False)
 class TruthMask:
@@ -186,4 +188,11 @@ def _row_truth(path: Path | None, is_target: bool, grid: TokenGrid, min_share: f
     if path is None:
         return None if is_target else np.zeros(int(mask.sum()), dtype=np.int8)
     rows, cols = grid.attrs["level0_shape"]
-    return token_truth(read_truth(path), grid.geometry, (rows, cols), min_share)[mask]
+    truth = read_truth(path)
+    height, width = truth.positive.shape
+    if abs(rows * width / (cols * height) - 1) > _MOST_STRETCHED + 1 / min(height, width):
+        raise MismatchError(
+            f"{path.name} must cover its slide {grid.attrs['slide_name']}, {rows} x {cols} px, in the same proportions;"
+            f" it has {height} x {width}. Check column truth: the mask must be of this slide, and show all of it."
+        )
+    return token_truth(truth, grid.geometry, (rows, cols), min_share)[mask]

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from types import TracebackType
 from typing import Any
 
@@ -182,6 +182,15 @@ def _begin(stop: Any) -> None:
     # Ctrl-C reaches the whole group of processes; the parent decides what it means and tells by the flag
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watched(stop.is_set)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, however that ended; stores survive it as they survive kill -9."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _given_up(number: int, name: str, attempts: int, on_lost: Callable[[int, str], Any] | None) -> Any:

@@ -198,7 +198,7 @@ def _hub_weights(source: HubSource, card: EncoderCard, offline: bool) -> Iterato
     from napari_prospector.tokens.encoders import hub
 
     offline = offline or hub.is_offline()
-    state = "offline: nothing is asked or downloaded" if offline else f"online: {source.page}"
+    state = "offline: nothing is asked or downloaded" if offline else f"to be asked: {source.page}"
     yield Check("network", "green", f"The hub is {state}; its cache is {hub.cache_folder()}.")
     if (found := hub.cached(source)) is not None:
         yield Check("weights", "green", f"{found.filename} of {source.repo_id} is in the cache, {found.commit[:12]}.")
