@@ -123,7 +123,8 @@ def embed_slide(
     retry_failed
         Try tiles again that failed in an earlier run.
     n_readers
-        Threads that read ahead. None: half of the cores, at most 8.
+        Threads that read ahead. None: half of the cores, at most 8; all of them, in turn with the encoder, where that
+        keeps every core busy itself (`fills_cores`, torch on a CPU).
 
     Yields
     ------
@@ -163,7 +164,8 @@ def embed_slide(
     check_normalization(card.stain_normalize)
     layout = TokenLayout.of_card(slide.shape, slide.require_mpp(), card, stride_px)
     job = _Job(slide, encoder, card, layout, TileReader(slide, layout.tiles), min_coverage, dtype)
-    readers = n_readers or min(_MOST_READERS, max(1, (os.cpu_count() or 1) // 2))
+    shared_by = 1 if getattr(encoder, "fills_cores", False) else 2
+    readers = n_readers or min(_MOST_READERS, max(1, (os.cpu_count() or 1) // shared_by))
     place = Path(path)
     goes_on = not overwrite and place.exists() and not _is_empty_folder(place)
     with job.reopened(place, tissue) if goes_on else job.created(place, tissue, block, overwrite) as grid:
@@ -366,7 +368,9 @@ def _steps(
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(BlockWriter(grid))
         tile_blocks = [layout.tile_block(block) for block in blocks]
-        tiles = stack.enter_context(tiles_ahead(job.reader, job.tiles_of(grid), tile_blocks, wanted, n_readers))
+        beside = not getattr(job.encoder, "fills_cores", False)
+        read = job.tiles_of(grid)
+        tiles = stack.enter_context(tiles_ahead(job.reader, read, tile_blocks, wanted, n_readers, beside))
         encoded = stack.enter_context(contextlib.closing(_encoded(job.encoder, tiles, grid.embeddings.dtype)))
         for index, results in groupby(encoded, key=lambda item: item[0].index):
             block = by_index[index]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import numpy as np
@@ -27,8 +27,13 @@ def tiles_ahead(
     blocks: list[Block],
     state: NDArray[np.uint8],
     n_readers: int,
+    beside: bool = True,
 ) -> Iterator[Iterator[tuple[Block, Tiles]]]:
-    """Stream the tiles of blocks in order, read by threads that are a bounded number of reads ahead."""
+    """Stream the tiles of blocks in order, read by threads that are a bounded number of reads ahead.
+
+    Where whoever asks for them keeps every core busy, threads that read beside it make its own wait for each other, and
+    cost several times what they need. Then (`beside` is False) they read while it waits, and rest while it works.
+    """
 
     def parts() -> Iterator[tuple[Block, NDArray[np.int64]]]:
         for block in blocks:
@@ -41,7 +46,12 @@ def tiles_ahead(
     def stream(pool: ThreadPoolExecutor) -> Iterator[tuple[Block, Tiles]]:
         for block, tokens in parts():
             waiting.append((block, pool.submit(read, tokens)))
-            if len(waiting) > n_readers:
+            if not beside and len(waiting) == n_readers:
+                wait([future for _, future in waiting])
+                while waiting:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            elif len(waiting) > n_readers:
                 first, future = waiting.popleft()
                 yield first, future.result()
         while waiting:

@@ -109,6 +109,11 @@ class ChosenTokens:
         """How many batches are worked on at once; the encoder's own."""
         return int(getattr(self._encoder, "lanes", 1))
 
+    @property
+    def fills_cores(self) -> bool:
+        """Whether it keeps every core busy; the encoder's own."""
+        return bool(getattr(self._encoder, "fills_cores", False))
+
     def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return one embedding a tile, shape (n, n_dims), of tiles (n, tile_px, tile_px, 3), projected if so chosen.
 

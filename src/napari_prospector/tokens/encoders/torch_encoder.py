@@ -41,6 +41,8 @@ class TimmEncoder:
     ----------
     lanes
         How many calls of `encode` may and should run at once, in threads.
+    fills_cores
+        Whether `encode` keeps every core busy, so that tiles are better read between its calls than beside them.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TimmEncoder:
         self._shift = torch.tensor(card.mean, device=device).reshape(1, 3, 1, 1) * 255.0
         self.card = card
         self.lanes = self._device.lanes
+        self.fills_cores = self._device.torch.type == "cpu"
         self._model.to(device=self._device.torch, memory_format=torch.channels_last)
         self._features: Callable[[torch.Tensor], torch.Tensor] = self._model.forward_features
         self._padded = False
