@@ -9,7 +9,7 @@ from napari_prospector.core.crossfit import make_folds, sample_tokens
 from napari_prospector.core.graph import TokenGraph, count, grid_graph
 from napari_prospector.core.kernels import fit_kernel
 from napari_prospector.core.measures import auroc
-from napari_prospector.core.selection import PAPER_GRID, Grid, select_head
+from napari_prospector.core.selection import PAPER_GRID, Candidate, Grid, select_head
 from napari_prospector.errors import InvalidInputError
 
 SMALL = Grid(n_concepts=(3, 4), radius=(0, 2), alpha=(None,), tau=(0.0, 0.3), l1_ratio=(0.5,))
@@ -132,7 +132,7 @@ def test_platt_scaling_agrees_with_an_unpenalized_regression_where_data_are_many
 
 
 def test_a_certainty_that_is_wrong_costs_much_and_not_infinitely_much() -> None:
-    from napari_prospector.core.selection import Candidate, _judge
+    from napari_prospector.core.selection import _judge
 
     numbers = np.repeat([0, 1], 6)
     folds = np.tile([0, 1, 2], 4)
@@ -148,3 +148,11 @@ def test_scores_that_go_the_wrong_way_out_of_fold_say_nothing_instead_of_the_opp
     truth = np.arange(20) < 5
     scale = fit_platt(np.where(truth, -1.0, 1.0) + np.arange(20) / 100, truth)
     np.testing.assert_allclose(scale.probability(np.array([-9.0, 9.0])), 6 / 22)
+
+
+def test_a_setting_is_one_candidate_whatever_is_known_of_it() -> None:
+    from dataclasses import replace
+
+    setting = Candidate(n_concepts=3, radius=1, kernel="fold-change", alpha=None, tau=0.0, l1_ratio=0.5)
+    assert setting == replace(setting, log_loss=0.3)
+    assert len({setting, replace(setting, auroc=0.9), Candidate(3, 1, "fold-change", None, 0.0, 0.5)}) == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,8 @@ class Candidate:
         Mean over data of -ln(probability of the right class), probabilities calibrated out of fold; ln 2 = 0.693 is
         a coin. The criterion: unlike AUROC it does not saturate as soon as the classes are told apart.
     auroc, auroc_low, auroc_high
-        Out of fold, with a 95 % interval (Hanley and McNeil 1982).
+        Out of fold, with a 95 % interval (Hanley and McNeil 1982). Like `log_loss` NaN until it is known; two
+        candidates are one if their settings are.
     """
 
     n_concepts: int
@@ -82,10 +83,10 @@ class Candidate:
     alpha: float | None
     tau: float
     l1_ratio: float
-    log_loss: float = float("nan")
-    auroc: float = float("nan")
-    auroc_low: float = float("nan")
-    auroc_high: float = float("nan")
+    log_loss: float = field(default=float("nan"), compare=False)
+    auroc: float = field(default=float("nan"), compare=False)
+    auroc_low: float = field(default=float("nan"), compare=False)
+    auroc_high: float = field(default=float("nan"), compare=False)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def select_head(
             fold_scores = _fold_scores(counts, is_target, folds != fold, quantizers[number].n_concepts_, grid)
             for setting, values in fold_scores:
                 candidate = Candidate(n_concepts, radius, **setting)
-                held = scores.setdefault(candidate, np.empty((len(numbers), len(targets))))
+                held = scores.setdefault(candidate, np.full((len(numbers), len(targets)), np.nan))
                 held[folds == fold, column] = values
         if report is not None:
             report("fit kernels", done + 1, len(steps))
