@@ -27,7 +27,19 @@ SOURCE = REPOSITORY / "src" / "napari_prospector"
 ROOMS = {"errors": 0, "core": 1, "tokens": 2, "study": 3, "cli": 4, "_napari": 4}
 FACE = 4
 
-HEAVY = {"torch", "torchvision", "timm", "dask", "distributed", "h5py", "napari", "skimage", "matplotlib", "PIL", "shapely"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "timm",
+    "dask",
+    "distributed",
+    "h5py",
+    "napari",
+    "skimage",
+    "matplotlib",
+    "PIL",
+    "shapely",
+}
 QT = {"qtpy", "superqt", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 NAPARI = {"napari", "magicgui", "npe2", "vispy"}
 SCIENCE = {"numpy", "scipy", "sklearn", "numba", "llvmlite", "safetensors"}

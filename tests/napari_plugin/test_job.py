@@ -15,16 +15,10 @@ import numpy as np
 import pytest
 
 from napari_prospector._napari import job as job_module
-from napari_prospector._napari.job import (
-    Failure,
-    JobProgress,
-    ProspectResult,
-    Stopped,
-    TimeLeft,
-    prospect,
-    run_job,
-)
-from napari_prospector._napari.request import ProspectJob, Refusal, other_tokens_paths
+from napari_prospector._napari import progress as progress_module
+from napari_prospector._napari.job import ProspectResult, prospect
+from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Stopped, TimeLeft, stoppable
+from napari_prospector._napari.request import ProspectJob, other_tokens_paths
 from napari_prospector.core.graph import grid_graph
 from napari_prospector.core.head import ProspectorHead, load_head
 from napari_prospector.errors import MismatchError
@@ -156,11 +150,14 @@ def test_the_map_for_the_other_class_is_the_negative(job: ProspectJob) -> None:
     np.testing.assert_allclose(normal.scores, -tumour.scores)
 
 
-def test_stopping_at_any_step_leaves_a_grid_that_goes_on_to_the_same_map(job: ProspectJob, planted: Any) -> None:
-    _, whole = finish(run_job(replace(job, tokens=job.tokens.with_name("whole.tokens.zarr")), Event()))
+def test_stopping_at_any_step_leaves_a_grid_that_goes_on_to_the_same_map(
+    job: ProspectJob, planted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "TELL_EVERY_S", 0)
+    _, whole = finish(stoppable(prospect(replace(job, tokens=job.tokens.with_name("whole.tokens.zarr"))), Event()))
     for n_steps in range(1, 30):
         stop = Event()
-        steps = run_job(job, stop)
+        steps = stoppable(prospect(job), stop)
         for _ in range(n_steps):
             if next(steps, None) is None:
                 break
@@ -170,7 +167,7 @@ def test_stopping_at_any_step_leaves_a_grid_that_goes_on_to_the_same_map(job: Pr
             assert TokenGrid.open(job.tokens).geometry.shape == planted.grid
         if not isinstance(outcome, Stopped):
             break
-    _, outcome = finish(run_job(job, Event()))
+    _, outcome = finish(stoppable(prospect(job), Event()))
     np.testing.assert_array_equal(outcome.scores, whole.scores)
     assert not list(job.tokens.parent.glob("*.partial*"))
 
@@ -184,7 +181,7 @@ def test_stopping_at_any_step_leaves_a_grid_that_goes_on_to_the_same_map(job: Pr
     ],
 )
 def test_errors_for_the_user_become_a_sentence(job: ProspectJob, changes: dict[str, Any], sentence: str) -> None:
-    _, outcome = finish(run_job(replace(job, **changes), Event()))
+    _, outcome = finish(stoppable(prospect(replace(job, **changes)), Event()))
     assert isinstance(outcome, Refusal)
     assert re.search(sentence, outcome.sentence)
 
@@ -214,7 +211,7 @@ def test_a_head_of_another_encoder_is_refused_before_anything_is_embedded(
 
 def test_an_encoder_with_weights_asks_for_their_file(job: ProspectJob) -> None:
     job.head.card_["encoder"] = {"name": "dinov2_s14", "weights_sha256": "ab" * 32}
-    _, outcome = finish(run_job(job, Event()))
+    _, outcome = finish(stoppable(prospect(job), Event()))
     assert outcome == Refusal(
         "square.prospector was fitted on 'dinov2_s14', whose weights are a file of their own. "
         "Choose that file under 'Weights'."
@@ -224,15 +221,15 @@ def test_an_encoder_with_weights_asks_for_their_file(job: ProspectJob) -> None:
 def test_a_head_that_names_no_encoder_asks_for_a_finished_grid(job: ProspectJob) -> None:
     finish(prospect(job))
     job.head.card_.clear()
-    assert isinstance(finish(run_job(replace(job, slide=None), Event()))[1], ProspectResult)
-    _, outcome = finish(run_job(replace(job, tokens=job.tokens.with_name("new.tokens.zarr")), Event()))
+    assert isinstance(finish(stoppable(prospect(replace(job, slide=None)), Event()))[1], ProspectResult)
+    _, outcome = finish(stoppable(prospect(replace(job, tokens=job.tokens.with_name("new.tokens.zarr"))), Event()))
     assert isinstance(outcome, Refusal)
     assert "does not say which encoder it was fitted on" in outcome.sentence
 
 
 def test_a_slide_without_tissue_says_so_and_leaves_nothing(job: ProspectJob, planted: Any) -> None:
     glass = write_pyramid(job.tokens.with_name("glass.tif"), np.full((*planted.shape, 3), 244, np.uint8), 0.5)
-    _, outcome = finish(run_job(replace(job, slide=glass), Event()))
+    _, outcome = finish(stoppable(prospect(replace(job, slide=glass)), Event()))
     assert isinstance(outcome, Refusal)
     assert "tissue" in outcome.sentence
     assert not job.tokens.exists()
@@ -243,7 +240,7 @@ def test_a_bug_is_kept_with_its_traceback(job: ProspectJob, monkeypatch: pytest.
         raise RuntimeError("a bug of the encoder")
 
     monkeypatch.setattr(job_module, "_load_encoder", broken)
-    _, outcome = finish(run_job(job, Event()))
+    _, outcome = finish(stoppable(prospect(job), Event()))
     assert isinstance(outcome, Failure)
     assert outcome.error.__traceback__ is not None
 

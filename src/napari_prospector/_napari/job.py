@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_prospector._napari.request import ProspectJob, Refusal, encoder_of
+from napari_prospector._napari.progress import JobProgress, Steps, TimeLeft
+from napari_prospector._napari.request import ProspectJob, encoder_of
 from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorError
 
 if TYPE_CHECKING:
@@ -21,39 +19,7 @@ if TYPE_CHECKING:
     from napari_prospector.tokens.slides import Slide
     from napari_prospector.tokens.store import TokenGrid
 
-__all__ = ["Failure", "JobProgress", "Outcome", "ProspectResult", "Stopped", "TimeLeft", "prospect", "run_job"]
-
-# a rate from less than this is a guess
-SURE_AFTER_S = 1.0
-
-
-@dataclass(frozen=True)
-class JobProgress:
-    """How far a job is.
-
-    Attributes
-    ----------
-    stage
-        What is being done.
-    done, total
-        n of N; `total` is 0 where the stage has no number.
-    seconds_left
-        Of this stage; None while it cannot be told.
-    """
-
-    stage: str
-    done: int = 0
-    total: int = 0
-    seconds_left: float | None = None
-
-    def __str__(self) -> str:
-        """Return one line for the user."""
-        parts = [self.stage]
-        if self.total:
-            parts.append(f"{self.done:,} of {self.total:,}")
-        if self.seconds_left is not None:
-            parts.append(f"{_duration(self.seconds_left)} left")
-        return " · ".join(parts)
+__all__ = ["ProspectResult", "prospect"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,41 +66,7 @@ class ProspectResult:
         return self.job.target or str(self.job.head.target_)
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """The job was stopped on request; what is embedded is kept."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The job met a bug; the error keeps its traceback."""
-
-    error: RuntimeError
-
-
-Outcome = ProspectResult | Refusal | Stopped | Failure
-
-
-class TimeLeft:
-    """Time left, from the rate since the first count; what was there before does not count as work."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._first: tuple[float, int] | None = None
-
-    def __call__(self, done: int, total: int) -> float | None:
-        """Return the seconds left after `done` of `total`; None before there is a rate."""
-        now = self._clock()
-        if self._first is None:
-            self._first = now, done
-            return None
-        passed, worked = now - self._first[0], done - self._first[1]
-        if passed < SURE_AFTER_S or worked <= 0:
-            return None
-        return passed / worked * max(total - done, 0)
-
-
-def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Generator[JobProgress, None, ProspectResult]:
+def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Steps[ProspectResult]:
     """Embed what is missing of a slide, then draw the map.
 
     Closing the generator at any yield leaves a token grid from which the same job goes on.
@@ -184,42 +116,7 @@ def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Generator[J
     )
 
 
-def run_job(job: ProspectJob, stop: Event) -> Generator[JobProgress, None, Outcome]:
-    """Do a job until it is done, refused, or `stop` is set; for a thread of its own.
-
-    Parameters
-    ----------
-    job
-        What to do.
-    stop
-        Looked at after each step. The token grid is closed in this thread before the generator returns.
-
-    Yields
-    ------
-    JobProgress
-
-    Returns
-    -------
-    ProspectResult, Refusal, Stopped or Failure
-        Errors for the user become a `Refusal`. Other errors pass, but for RuntimeError: napari's worker would
-        swallow that and never finish.
-    """
-    steps = prospect(job)
-    try:
-        with closing(steps):
-            while not stop.is_set():
-                yield next(steps)
-        return Stopped()
-    except StopIteration as finished:
-        result: ProspectResult = finished.value
-        return result
-    except ProspectorError as error:
-        return Refusal(str(error))
-    except RuntimeError as error:
-        return Failure(error)
-
-
-def _finished_tokens(job: ProspectJob, time_left: TimeLeft) -> Generator[JobProgress, None, TokenGrid]:
+def _finished_tokens(job: ProspectJob, time_left: TimeLeft) -> Steps[TokenGrid]:
     """Return the slide's finished token grid, made or completed if need be; nothing is loaded where it is there."""
     from napari_prospector.tokens.embed import embed_slide
     from napari_prospector.tokens.slides import open_slide
@@ -316,12 +213,3 @@ def _load_encoder(job: ProspectJob, grid: TokenGrid | None = None) -> Encoder:
 def _label(job: ProspectJob) -> Any:
     """Return the class as the head holds it, not as the panel spells it."""
     return next((name for name in job.head.classes_ if str(name) == job.target), None)
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as people say it."""
-    if seconds < 59.5:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 3570:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"

@@ -1,7 +1,7 @@
 """The dock widget: choose a slide and a head, and see where the class lives.
 
 A thin shell. What the fields say becomes a `ProspectRequest`, `plan` turns it into a job or a refusal, and
-`run_job` does it in a thread; here is only what shows it.
+`stoppable` does it in a thread; here is only what shows it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBox
 
 from napari_prospector._napari.fields import ColorBar
 from napari_prospector._napari.form import ProspectForm
-from napari_prospector._napari.job import Failure, JobProgress, Outcome, ProspectResult, run_job
+from napari_prospector._napari.job import ProspectResult, prospect
 from napari_prospector._napari.layers import Placement, concept_layer, map_colors, map_layer, provenance, result_layers
+from napari_prospector._napari.progress import Failure, JobProgress, Outcome, Refusal, stoppable
 from napari_prospector._napari.request import (
     Facts,
     ProspectJob,
     ProspectRequest,
-    Refusal,
     default_tokens_path,
     encoder_of,
     head_caption,
@@ -182,7 +182,7 @@ class ProspectPanel(QWidget):
         from napari.qt.threading import create_worker
 
         stop = threading.Event()
-        worker = create_worker(run_job, planned, stop, _start_thread=False)
+        worker = create_worker(stoppable, prospect(planned), stop, _start_thread=False)
         worker.yielded.connect(self._show_progress)
         worker.returned.connect(self._finish)
         worker.errored.connect(self._break_off)
@@ -257,7 +257,7 @@ class ProspectPanel(QWidget):
         self.progress.setValue(progress.done)
         self.status.setText(str(progress))
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: Outcome[ProspectResult]) -> None:
         """Show what came of the job."""
         running, self._running = self._running, None
         self._stop_showing()

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_prospector._napari.progress import Refusal
+
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
 
@@ -122,13 +124,6 @@ class ProspectJob:
     target: str | None
     weights: Path | None
     also_look_in: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a request cannot become a job: one sentence that says what to do."""
-
-    sentence: str
 
 
 def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:

@@ -1,0 +1,143 @@
+"""How far long work is, and what came of it: records and generators, without Qt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from threading import Event
+from typing import TypeAlias, TypeVar
+
+from napari_prospector.errors import ProspectorError
+
+__all__ = ["Failure", "JobProgress", "Outcome", "Refusal", "Steps", "Stopped", "TimeLeft", "stoppable"]
+
+# a rate from less than this is a guess
+SURE_AFTER_S = 1.0
+# people do not read faster, and each word to the GUI thread takes time there
+TELL_EVERY_S = 0.05
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is.
+
+    Attributes
+    ----------
+    stage
+        What is being done.
+    done, total
+        n of N; `total` is 0 where the stage has no number.
+    seconds_left
+        Of this stage; None while it cannot be told.
+    found
+        Something to show at once, such as the row of a table that is finished; it is never left out.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+    found: object = None
+
+    def __str__(self) -> str:
+        """Return one line for the user."""
+        parts = [self.stage]
+        if self.total:
+            parts.append(f"{self.done:,} of {self.total:,}")
+        if self.seconds_left is not None:
+            parts.append(f"{_duration(self.seconds_left)} left")
+        return " · ".join(parts)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request cannot be fulfilled: one sentence that says what to do."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The job was stopped on request; what is finished is kept."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The job met a bug; the error keeps its traceback."""
+
+    error: Exception
+
+
+Steps: TypeAlias = Generator[JobProgress, None, Result]
+Outcome: TypeAlias = Result | Refusal | Stopped | Failure
+
+
+class TimeLeft:
+    """Time left, from the rate since the first count; what was there before does not count as work."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+
+    def __call__(self, done: int, total: int) -> float | None:
+        """Return the seconds left after `done` of `total`; None before there is a rate."""
+        now = self._clock()
+        if self._first is None:
+            self._first = now, done
+            return None
+        passed, worked = now - self._first[0], done - self._first[1]
+        if passed < SURE_AFTER_S or worked <= 0:
+            return None
+        return passed / worked * max(total - done, 0)
+
+
+def stoppable(steps: Steps[Result], stop: Event) -> Steps[Outcome[Result]]:
+    """Do a job until it is done, refused, or `stop` is set; for a thread of its own.
+
+    Parameters
+    ----------
+    steps
+        The job. It is closed, and with it the files that it holds, in this thread before the generator returns.
+    stop
+        Looked at after each step.
+
+    Yields
+    ------
+    JobProgress
+        Of a new stage, or with something found, always; else at most twenty times a second.
+
+    Returns
+    -------
+    Result, Refusal, Stopped or Failure
+        Errors for the user become a `Refusal`, others a `Failure`: napari's worker would swallow some of them.
+    """
+    told_at, stage = -TELL_EVERY_S, None
+    try:
+        with closing(steps):
+            while not stop.is_set():
+                progress = next(steps)
+                now = time.monotonic()
+                if progress.stage != stage or progress.found is not None or now - told_at >= TELL_EVERY_S:
+                    told_at, stage = now, progress.stage
+                    yield progress
+        return Stopped()
+    except StopIteration as finished:
+        result: Result = finished.value
+        return result
+    except ProspectorError as error:
+        return Refusal(str(error))
+    except Exception as error:  # noqa: BLE001  (shown with its traceback by the caller)
+        return Failure(error)
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as people say it."""
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 3570:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
