@@ -174,7 +174,7 @@ class ConceptQuantizer(BaseEstimator):
         transform = _whitening(points, self.whiten)
         if transform is not None:
             points = points @ transform.astype(np.float32)
-        if self._is_cosine(sample.shape[1]):
+        if self.is_cosine(sample.shape[1]):
             points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         self._set_affine(self._cluster(points), mean, transform)
         return self
@@ -213,8 +213,8 @@ class ConceptQuantizer(BaseEstimator):
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
                 raise InvalidInputError(f"{name} must be a whole number of at least 1; got {value!r}.")
 
-    def _is_cosine(self, n_dims: int) -> bool:
-        """Tell whether angles are compared."""
+    def is_cosine(self, n_dims: int) -> bool:
+        """Tell whether embeddings of `n_dims` dimensions are compared by their angles."""
         return self.geometry == "cosine" or (self.geometry == "auto" and n_dims >= _COSINE_FROM_DIMS)
 
     def _cluster(self, points: NDArray[Any]) -> NDArray[np.float64]:
@@ -241,7 +241,7 @@ class ConceptQuantizer(BaseEstimator):
         self, centers: NDArray[np.float64], mean: NDArray[np.float64], transform: NDArray[np.float64] | None
     ) -> None:
         """Store centres (K, q) of the points (x - mean) @ transform as one affine map of x; None is the identity."""
-        if self._is_cosine(len(mean)):
+        if self.is_cosine(len(mean)):
             # the nearest direction: the length of a point does not matter
             centers = centers / np.maximum(np.linalg.norm(centers, axis=1, keepdims=True), np.finfo(float).tiny)
             bias = np.zeros(len(centers))

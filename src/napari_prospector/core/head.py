@@ -21,9 +21,9 @@ from napari_prospector.core.calibration import cross_fitted_probability, fit_pla
 from napari_prospector.core.classkernels import KERNEL_MAPS, MAPS
 from napari_prospector.core.crossfit import FitSettings, FittedPart, Report, count_tables
 from napari_prospector.core.description import describe_head
-from napari_prospector.core.explanation import Explanation, pair_features
+from napari_prospector.core.explanation import Explanation, explain_token
 from napari_prospector.core.fitting import learn
-from napari_prospector.core.graph import TokenGraph, ball, convolve, count
+from napari_prospector.core.graph import TokenGraph, convolve, count
 from napari_prospector.core.headfile import check_tokens_card, read_head_file, write_head_file
 from napari_prospector.core.kernels import KERNELS, fit_kernel
 from napari_prospector.core.labels import class_labels
@@ -235,11 +235,11 @@ class ProspectorHead(BaseEstimator):
             If the map or target is unknown, or embeddings do not have the width that the head was fitted on.
         """
         concepts = self.concepts(graph)
-        number, sign = self._target_number(target)
+        number, sign = self.target_number(target)
         chosen = self._map_name(map)
         if chosen == "refined" and self.refiner_ is not None:
             return np.asarray(sign * self.refiner_.scores(graph, number))
-        kernel = self._map_kernel(graph, concepts, chosen, number)
+        kernel = self.map_kernel(graph, concepts, chosen, number)
         return sign * convolve(graph, concepts, kernel, self.radius_)
 
     def concepts(self, graph: TokenGraph) -> NDArray[np.int32]:
@@ -270,23 +270,8 @@ class ProspectorHead(BaseEstimator):
         InvalidInputError
             As in `prospect`, if there is no such token, or if the map is no sum over concepts and pairs.
         """
-        if map not in KERNEL_MAPS:
-            raise InvalidInputError(
-                f"Only evidence and decision maps are sums over concepts and pairs; got map={map!r}. "
-                "Pass map='evidence'."
-            )
-        concepts = self.concepts(graph)
-        if not 0 <= token < graph.n_tokens:
-            raise InvalidInputError(f"token must lie between 0 and {graph.n_tokens - 1}; got {token}.")
-        number, sign = self._target_number(target)
-        kernel = sign * self._map_kernel(graph, concepts, map, number)
-        own = int(concepts[token])
-        neighbours = ball(graph, token, self.radius_) if self.radius_ > 0 else np.empty(0, dtype=np.int64)
-        contributions = kernel[pair_features(self.quantizer_.n_concepts_, own, concepts[neighbours])]
-        score = float(kernel[own] + contributions.sum())
-        return Explanation(
-            int(token), own, score, map, float(kernel[own]), neighbours, concepts[neighbours], contributions
-        )
+        check_is_fitted(self)
+        return explain_token(self, graph, token, map, target)
 
     def decision_function(self, graphs: Sequence[TokenGraph]) -> NDArray[np.float64]:
         """Score data, not tokens.
@@ -441,8 +426,8 @@ class ProspectorHead(BaseEstimator):
             warnings.warn(text, ProspectorWarning, stacklevel=3)
         self.notes_ = tuple(notes)
 
-    def _target_number(self, target: Hashable | None) -> tuple[int, float]:
-        """Return (row of the kernels, sign) for a target class."""
+    def target_number(self, target: Hashable | None) -> tuple[int, float]:
+        """Return (row of kernels and read-outs, sign) for a target class; None is `target_`."""
         names = self.classes_.tolist()
         if target is None and len(names) > 2:
             raise InvalidInputError(f"target must name one of the classes {names}; the head has more than two.")
@@ -463,7 +448,7 @@ class ProspectorHead(BaseEstimator):
             )
         return chosen
 
-    def _map_kernel(
+    def map_kernel(
         self, graph: TokenGraph, concepts: NDArray[np.int32], map_name: str, target: int
     ) -> NDArray[np.float64]:
         """Return the kernel (p,) that draws the named map of this datum."""
