@@ -321,7 +321,7 @@ def test_amino_acids_and_other_categories_are_concepts_as_they_are() -> None:
 
 
 def test_save_then_load_is_exact(fitted: ProspectorHead, tmp_path: Path) -> None:
-    fitted.concept_names_[2] = "glands & <mucus>"
+    fitted = fitted.with_edits(fitted.concept_edits_.rename(2, "glands & <mucus>"))
     fitted.save(tmp_path / "tumour.prospector", {"encoder": {"name": "stain-texture", "n_dims": 5}})
     loaded = load_head(tmp_path / "tumour.prospector")
     graph, _ = datum(True, 21)
@@ -396,7 +396,7 @@ def test_a_newer_format_a_foreign_file_and_no_file_are_told_apart(fitted: Prospe
         patch.setattr(headfile, "FORMAT_VERSION", 99)
         fitted.save(newer)
     with pytest.raises(
-        FileFormatError, match="format version 99; this version of napari-prospector reads versions 1 to 2"
+        FileFormatError, match="format version 99; this version of napari-prospector reads versions 1 to 3"
     ):
         load_head(newer)
     from safetensors.numpy import save_file

@@ -148,3 +148,12 @@ def test_a_mask_of_another_datum_is_refused(head: ProspectorHead) -> None:
 def test_parts_need_finite_scores_of_the_same_tokens(scores: list[float], concepts: list[int]) -> None:
     with pytest.raises(InvalidInputError, match="at least one, and finite"):
         region_parts("evidence", scores, concepts)
+
+
+@pytest.mark.parametrize("map_name", ["evidence", "decision", "refined"])
+def test_with_hidden_concepts_parts_add_up_to_the_score_of_the_map_too(head: ProspectorHead, map_name: str) -> None:
+    graph = datum(97, True)
+    hiding = head.with_edits(head.concept_edits_.hide([1, 2]))
+    scores = hiding.prospect(graph, map_name)
+    for token in range(graph.n_tokens):
+        assert split_score(hiding, graph, token, map_name).score == pytest.approx(scores[token], abs=1e-5)

@@ -56,7 +56,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     labels = ["normal", f"tumour {EVIL}"] * 8
     truths = [np.arange(23) < 7 * (i % 2) for i in range(16)]
     head = ProspectorHead(n_concepts=4, radius=1, kernel="fold-change", refine=False).fit(graphs[:8], labels[:8])
-    head.concept_names_[0] = f"concept {EVIL}"
+    head = head.with_edits(head.concept_edits_.rename(0, f"concept {EVIL}"))
     head.card_ = {"remark": EVIL}
     names = [f"slide-{i:02d} {'&' if i % 2 else '<i>'}.svs" for i in range(16)]
     rows = "".join(

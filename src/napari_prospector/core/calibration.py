@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-__all__ = ["PlattScale", "cross_fitted_probability", "fit_platt"]
+__all__ = ["CALIBRATED_FROM", "Calibration", "PlattScale", "calibrate", "cross_fitted_probability", "fit_platt"]
+
+CALIBRATED_FROM = 10
+"""Data per class from which probabilities count as calibrated."""
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,44 @@ def cross_fitted_probability(
         held_out = folds == fold
         probability[held_out] = fit_platt(scores[~held_out], is_target[~held_out]).probability(scores[held_out])
     return probability
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` found.
+
+    Attributes
+    ----------
+    scales
+        One for each target.
+    brier
+        Brier score, the scale out of fold as well; None where nothing was held out.
+    is_calibrated
+        False below `CALIBRATED_FROM` data per class.
+    """
+
+    scales: tuple[PlattScale, ...]
+    brier: float | None
+    is_calibrated: bool
+
+
+def calibrate(
+    scores: NDArray[np.float64], numbers: NDArray[np.int64], targets: NDArray[np.int64], folds: NDArray[np.int64]
+) -> Calibration:
+    """Fit the scale of every target, and judge it.
+
+    Parameters
+    ----------
+    scores
+        Shape (n_data, n_targets), out of fold.
+    numbers, folds
+        Shape (n_data,): class and fold of each datum; all of one fold where nothing was held out.
+    targets
+        Shape (n_targets,), class numbers.
+    """
+    of_target = [(scores[:, i], numbers == target) for i, target in enumerate(targets)]
+    scales = tuple(fit_platt(*one) for one in of_target)
+    if folds.max() == 0:
+        return Calibration(scales, None, False)
+    squares = [np.mean((cross_fitted_probability(*one, folds) - one[1]) ** 2) for one in of_target]
+    return Calibration(scales, float(np.mean(squares)), bool(np.bincount(numbers).min() >= CALIBRATED_FROM))

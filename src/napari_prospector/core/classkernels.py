@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_prospector.core.kernels import block_totals, fit_kernel, fit_linear
 
-__all__ = ["KERNEL_MAPS", "MAPS", "ClassKernels", "fit_class_kernels"]
+__all__ = ["KERNEL_MAPS", "MAPS", "ClassKernels", "class_shares", "fit_class_kernels", "weight_arrays"]
 
 KERNEL_MAPS = ("evidence", "decision")
 MAPS = (*KERNEL_MAPS, "refined")
@@ -110,3 +110,28 @@ def fit_class_kernels(
                 )
             )
     return ClassKernels(np.array(evidence), np.array(decision), np.array(intercept), n_concepts)
+
+
+def weight_arrays(kernel: NDArray[np.float64], n_concepts: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the monograms (K,) of a kernel (p,) and its pairs as a symmetric (K, K); zeros where it has none."""
+    pairs = np.zeros((n_concepts, n_concepts))
+    if len(kernel) > n_concepts:
+        first, second = np.triu_indices(n_concepts)
+        pairs[first, second] = pairs[second, first] = kernel[n_concepts:]
+    return np.array(kernel[:n_concepts]), pairs
+
+
+def class_shares(monograms: NDArray[np.int64], labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
+    """Return the share of the tokens of each class that are of each concept, (n_classes, K); rows add up to 1.
+
+    Parameters
+    ----------
+    monograms
+        Shape (n_data, K): tokens of each concept.
+    labels
+        Shape (n_data,), class numbers.
+    n_classes
+        Each has a token at least.
+    """
+    totals = np.stack([monograms[labels == number].sum(axis=0) for number in range(n_classes)]).astype(np.float64)
+    return np.asarray(totals / totals.sum(axis=1, keepdims=True))

@@ -372,3 +372,11 @@ def cross_fit(training: TrainingSet, settings: FitSettings) -> list[FittedPart]:
         kernels = fit_class_kernels(counts[keep], labels, training.targets, quantizer.n_concepts_, **settings.kernels)
         parts.append(FittedPart(quantizer, kernels, counts, np.flatnonzero(keep if keep.all() else ~keep)))
     return parts
+
+
+def held_out_scores(parts: Sequence[FittedPart], kernel: str) -> NDArray[np.float64]:
+    """Return the scores (n_data, n_targets) of data by the kernel of that name, each by the part that speaks for it."""
+    scores = np.empty((len(parts[0].counts), len(parts[0].kernels.evidence)))
+    for part in parts:
+        scores[part.spoken_for] = part.kernels.datum_scores(kernel, part.counts[part.spoken_for])
+    return scores

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_prospector.core.headfile import kind_of_tokens
 from napari_prospector.core.kernels import feature_names
@@ -41,14 +42,12 @@ def describe_head(head: ProspectorHead) -> str:
         f"- probabilities: {'calibrated' if head.is_calibrated_ else 'NOT calibrated'}; Brier score out of fold: "
         + ("none" if head.brier_ is None else f"{head.brier_:.3f}"),
     ]
-    lines += [f"- note: {note}" for note in head.notes_]
+    lines += _edited(head)
+    lines += [f"- note: {note}" for note in (*head.notes_, *head.concept_edits_.notes())]
     lines += [f"- {key}: {value}" for key, value in sorted(head.card_.items()) if key not in ("encoder", "slides")]
-    names = feature_names(head.concept_names_, head.radius_)
     targets = [head.target_] if head.target_ is not None else head.classes_.tolist()
     for label, kernel in zip(targets, head.kernels_.evidence, strict=True):
-        strongest = np.argsort(-np.abs(kernel), kind="stable")[:N_STRONGEST]
-        lines += ["", f"Strongest evidence for {label} (weight):"]
-        lines += [f"- {names[feature]}: {kernel[feature]:+.3g}" for feature in strongest if kernel[feature] != 0]
+        lines += ["", f"Strongest evidence for {label} (weight):", *_strongest(head, kernel)]
     lines += ["", "For research use only; not for diagnosis."]
     return "\n".join(lines) + "\n"
 
@@ -62,3 +61,22 @@ def _chosen(head: ProspectorHead) -> list[str]:
     if head.selection_.criterion != "given":
         lines.append(f"- how it was chosen: {head.selection_.sentence()}")
     return lines
+
+
+def _edited(head: ProspectorHead) -> list[str]:
+    """Say which concepts are one to people."""
+    edits = head.concept_edits_
+    groups = [edits.members(concept) for concept in edits.representatives]
+    merged = [f"{edits.name(group[0])} ({', '.join(map(str, group))})" for group in groups if len(group) > 1]
+    return [f"- merged concepts (weights as learned, one name): {'; '.join(merged)}"] if merged else []
+
+
+def _strongest(head: ProspectorHead, kernel: NDArray[np.float64]) -> list[str]:
+    """List the features of a kernel (p,) that weigh most; where merged concepts make several one, with all weights."""
+    kept = head.concept_edits_.kept_weights(kernel)
+    names = feature_names(head.concept_edits_.names, head.radius_, head.concept_edits_.groups)
+    weights: dict[str, list[str]] = {}
+    for feature in np.argsort(-np.abs(kept), kind="stable"):
+        if kept[feature] != 0 and (names[feature] in weights or len(weights) < N_STRONGEST):
+            weights.setdefault(names[feature], []).append(f"{kept[feature]:+.3g}")
+    return [f"- {name}: {', '.join(values)}" for name, values in weights.items()]

@@ -16,7 +16,7 @@ from napari_prospector.errors import InvalidInputError
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
 
-__all__ = ["Explanation", "explain_token", "pair_features"]
+__all__ = ["Explanation", "check_kernel_map", "explain_token", "pair_features"]
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,7 @@ def explain_token(
     head: ProspectorHead, graph: TokenGraph, token: int, map: str, target: Hashable | None
 ) -> Explanation:
     """Do the work of `ProspectorHead.explain`; only tokens within `radius` hops are quantized."""
-    if map not in KERNEL_MAPS:
-        raise InvalidInputError(
-            f"Only evidence and decision maps are sums over concepts and pairs; got map={map!r}. Pass map='evidence'."
-        )
+    check_kernel_map(map)
     if not 0 <= token < graph.n_tokens:
         raise InvalidInputError(f"token must lie between 0 and {graph.n_tokens - 1}; got {token}.")
     number, sign = head.target_number(target)
@@ -78,3 +75,18 @@ def explain_token(
     contributions = kernel[pair_features(head.quantizer_.n_concepts_, own, concepts)]
     score = float(kernel[own] + contributions.sum())
     return Explanation(int(token), own, score, map, float(kernel[own]), near, concepts, contributions)
+
+
+def check_kernel_map(map_name: str) -> None:
+    """Refuse maps that are no sum over concepts and pairs.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is such a one, or no map at all.
+    """
+    if map_name not in KERNEL_MAPS:
+        raise InvalidInputError(
+            f"Only evidence and decision maps are sums over concepts and pairs; got map={map_name!r}. "
+            "Pass map='evidence'."
+        )

@@ -7,8 +7,8 @@ follows the paper's code.
 
 from __future__ import annotations
 
+import copy
 import os
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Self
 
@@ -17,22 +17,22 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from napari_prospector.core.calibration import cross_fitted_probability, fit_platt
-from napari_prospector.core.classkernels import KERNEL_MAPS, MAPS
-from napari_prospector.core.crossfit import FitSettings, FittedPart, Report, count_tables
+from napari_prospector.core.calibration import calibrate
+from napari_prospector.core.classkernels import KERNEL_MAPS, MAPS, class_shares, weight_arrays
+from napari_prospector.core.concept_edits import ConceptEdits
+from napari_prospector.core.crossfit import FitSettings, Report, count_tables, held_out_scores
 from napari_prospector.core.description import describe_head
-from napari_prospector.core.explanation import Explanation, explain_token
+from napari_prospector.core.explanation import Explanation, check_kernel_map, explain_token
+from napari_prospector.core.fitnotes import check_parameters, fit_notes
 from napari_prospector.core.fitting import learn
 from napari_prospector.core.graph import TokenGraph, convolve, count
 from napari_prospector.core.headfile import check_tokens_card, read_head_file, write_head_file
-from napari_prospector.core.kernels import KERNELS, fit_kernel
+from napari_prospector.core.kernels import fit_kernel
 from napari_prospector.core.labels import class_labels
 from napari_prospector.core.packing import pack_head, unpack_head
-from napari_prospector.errors import FileFormatError, InvalidInputError, ProspectorWarning
+from napari_prospector.errors import FileFormatError, InvalidInputError, MismatchError
 
 __all__ = ["Explanation", "ProspectorHead", "fit_kernel", "load_head"]
-
-CALIBRATED_FROM = 10
 
 
 class ProspectorHead(BaseEstimator):
@@ -91,8 +91,11 @@ class ProspectorHead(BaseEstimator):
     color_limits_ : dict[str, float]
         For each map the symmetric colour limit: the 99th percentile of absolute scores of training tokens, out of
         fold, so that all slides share one scale.
-    concept_names_ : list[str]
-        Freely renamed by the user; saved with the head.
+    concept_edits_ : ConceptEdits
+        Names of the concepts, and which are merged, hidden and highlighted; saved with the head (`with_edits`).
+    concept_shares_ : NDArray or None
+        Shape (n_classes, n_concepts): share of the tokens of each class that are of each concept, in the data that
+        the head was fitted on. ``None`` for heads of older files.
     brier_ : float or None
         Out of fold; ``None`` where no folds can be made.
     is_calibrated_ : bool
@@ -181,7 +184,7 @@ class ProspectorHead(BaseEstimator):
         >>> bool(scores[:5].mean() > scores[5:].mean())
         True
         """
-        self._check_parameters()
+        check_parameters(self)
         known = class_labels(graphs, labels, groups, self.positive)
         self.classes_, self.target_ = known.classes, known.target
         learned = learn(self, graphs, known, groups, report)
@@ -189,13 +192,19 @@ class ProspectorHead(BaseEstimator):
         self.radius_, self.kernel_ = learned.settings.radius, learned.settings.kernels["kernel"]
         self.refiner_ = None if learned.refinement is None else learned.refinement.refiner
         self.selection_, self.best_map_ = learned.selection, learned.best_map
-        self.concept_names_ = [f"concept {concept}" for concept in range(self.quantizer_.n_concepts_)]
+        self.concept_edits_ = ConceptEdits.of(self.quantizer_.n_concepts_)
+        self.concept_shares_: NDArray[np.float64] | None = class_shares(
+            learned.parts[0].counts[:, : self.quantizer_.n_concepts_], known.numbers, len(self.classes_)
+        )
         self.n_data_ = {str(name): int((known.numbers == i).sum()) for i, name in enumerate(self.classes_)}
         self.card_: dict[str, Any] = {}
         self.attached_: dict[str, NDArray[Any]] = {}
-        self._calibrate(learned.judged, known.numbers, known.targets, learned.training.folds)
+        self.out_of_fold_scores_ = held_out_scores(learned.judged, self.kernel_)
+        calibration = calibrate(self.out_of_fold_scores_, known.numbers, known.targets, learned.training.folds)
+        self.platt_, self.brier_ = list(calibration.scales), calibration.brier
+        self.is_calibrated_ = calibration.is_calibrated
         self.color_limits_ = learned.limits
-        self._set_notes(is_out_of_fold=learned.training.n_folds > 0)
+        self.notes_ = fit_notes(self, is_out_of_fold=learned.training.n_folds > 0)
         return self
 
     @property
@@ -203,6 +212,39 @@ class ProspectorHead(BaseEstimator):
         """The maps that this head draws."""
         check_is_fitted(self)
         return KERNEL_MAPS if self.refiner_ is None else MAPS
+
+    @property
+    def concept_names_(self) -> tuple[str, ...]:
+        """The name to show for each concept, that of its group where it is merged; change them by `with_edits`."""
+        return self.concept_edits_.shown_names
+
+    def with_edits(self, edits: ConceptEdits) -> Self:
+        """Return this head with other names, and other concepts merged, hidden and highlighted.
+
+        Parameters
+        ----------
+        edits
+            Of as many concepts as the head has, most often made from `concept_edits_`.
+
+        Returns
+        -------
+        ProspectorHead
+            A new one that shares all that was learned.
+
+        Raises
+        ------
+        MismatchError
+            If the edits are of another number of concepts.
+        """
+        check_is_fitted(self)
+        if edits.n_concepts != self.quantizer_.n_concepts_:
+            raise MismatchError(
+                f"The edits are of {edits.n_concepts} concepts; this head has {self.quantizer_.n_concepts_}. "
+                "Make them from its concept_edits_."
+            )
+        edited = copy.copy(self)
+        edited.concept_edits_ = edits
+        return edited
 
     def prospect(
         self,
@@ -227,7 +269,8 @@ class ProspectorHead(BaseEstimator):
         Returns
         -------
         NDArray[np.float64]
-            Shape (n_tokens,), signed: above 0 speaks for the class. (Paper, section 3.3; method.md, step 4.)
+            Shape (n_tokens,), signed: above 0 speaks for the class. Hidden concepts (`concept_edits_`) count 0; sums
+            are then those of the kernel without them. (Paper, section 3.3; method.md, step 4.)
 
         Raises
         ------
@@ -238,7 +281,8 @@ class ProspectorHead(BaseEstimator):
         number, sign = self.target_number(target)
         chosen = self._map_name(map)
         if chosen == "refined" and self.refiner_ is not None:
-            return np.asarray(sign * self.refiner_.scores(graph, number))
+            refined = sign * self.refiner_.scores(graph, number)
+            return np.where(self.concept_edits_.is_hidden()[concepts], 0.0, refined)
         kernel = self.map_kernel(graph, concepts, chosen, number)
         return sign * convolve(graph, concepts, kernel, self.radius_)
 
@@ -272,6 +316,34 @@ class ProspectorHead(BaseEstimator):
         """
         check_is_fitted(self)
         return explain_token(self, graph, token, map, target)
+
+    def concept_weights(
+        self, map: str = "evidence", target: Hashable | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the learned weights of concepts and of pairs, of hidden ones too.
+
+        Parameters
+        ----------
+        map
+            ``"evidence"``, or ``"decision"``: coefficients of the shares of a datum, which its map divides by the
+            datum's numbers of tokens and of pairs.
+        target
+            As in `prospect`.
+
+        Returns
+        -------
+        tuple of NDArray
+            Monograms (K,), and pairs (K, K), symmetric; zeros where the radius is 0. Above 0 speaks for the class.
+
+        Raises
+        ------
+        InvalidInputError
+            If the map is no sum over concepts and pairs, or the target is unknown.
+        """
+        check_is_fitted(self)
+        check_kernel_map(map)
+        number, sign = self.target_number(target)
+        return weight_arrays(sign * getattr(self.kernels_, map)[number], self.quantizer_.n_concepts_)
 
     def decision_function(self, graphs: Sequence[TokenGraph]) -> NDArray[np.float64]:
         """Score data, not tokens.
@@ -350,20 +422,6 @@ class ProspectorHead(BaseEstimator):
         check_is_fitted(self)
         check_tokens_card(self.card_.get("encoder") or {}, len(self.quantizer_.mean_), card)
 
-    def _check_parameters(self) -> None:
-        """Refuse parameters that cannot be meant."""
-        if self.kernel not in (*KERNELS, "auto"):
-            raise InvalidInputError(f"kernel must be 'fold-change', 'linear' or 'auto'; got {self.kernel!r}.")
-        if self.refine not in (True, False):
-            raise InvalidInputError(f"refine must be True or False; got {self.refine!r}.")
-        for name, lowest in (("n_concepts", 1), ("radius", 0), ("n_folds", 2), ("max_sample", 1)):
-            value = getattr(self, name)
-            if name in ("n_concepts", "radius") and value == "auto":
-                continue
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < lowest:
-                choice = " or 'auto'" if name in ("n_concepts", "radius") else ""
-                raise InvalidInputError(f"{name} must be a whole number of at least {lowest}{choice}; got {value!r}.")
-
     def _target_index(self) -> int:
         """Return the class number of `target_`."""
         return int(np.flatnonzero(self.classes_ == self.target_)[0])
@@ -374,57 +432,6 @@ class ProspectorHead(BaseEstimator):
         quantizer = {name: values[name] for name in ("n_concepts", "geometry", "whiten", "max_sample", "random_state")}
         kernels = {name: values[name] for name in ("kernel", "alpha", "tau", "l1_ratio", "reference")}
         return FitSettings(values["radius"], {**quantizer, "method": self.quantize}, kernels)
-
-    def _calibrate(
-        self,
-        parts: list[FittedPart],
-        numbers: NDArray[np.int64],
-        targets: NDArray[np.int64],
-        folds: NDArray[np.int64],
-    ) -> None:
-        """Set `platt_`, `brier_`, `is_calibrated_` and the out-of-fold scores of the data."""
-        scores = np.empty((len(numbers), len(targets)))
-        for part in parts:
-            held_out = part.counts[part.spoken_for]
-            scores[part.spoken_for] = part.kernels.datum_scores(self.kernel_, held_out)
-        self.out_of_fold_scores_ = scores
-        self.platt_ = [fit_platt(scores[:, i], numbers == target) for i, target in enumerate(targets)]
-        is_out_of_fold = folds.max() > 0
-        self.brier_ = (
-            float(np.mean([_brier(scores[:, i], numbers == t, folds) for i, t in enumerate(targets)]))
-            if is_out_of_fold
-            else None
-        )
-        self.is_calibrated_ = bool(is_out_of_fold and np.bincount(numbers).min() >= CALIBRATED_FROM)
-
-    def _set_notes(self, *, is_out_of_fold: bool) -> None:
-        """Set `notes_` and warn where the evidence map is blank."""
-        notes = []
-        smallest = min(self.n_data_.values())
-        if not is_out_of_fold:
-            notes.append(
-                "A class comes from a single group, so nothing could be held out: colour limits and probabilities "
-                "rest on data that the head has seen."
-            )
-        if any(scale.slope == 0 for scale in self.platt_):
-            notes.append(
-                "Out of fold the scores of whole data do not tell a class from the rest, so its probability is its "
-                "share of the data."
-            )
-        if not self.is_calibrated_:
-            notes.append(
-                f"Probabilities are not calibrated: the smallest class has {smallest} data, {CALIBRATED_FROM} are "
-                "needed."
-            )
-        blank = [i for i, kernel in enumerate(self.kernels_.evidence) if not kernel.any()]
-        if blank:
-            text = (
-                f"No feature passed alpha={self.alpha} and tau={self.tau}, so the evidence map is blank. With few data "
-                "no test can reach significance: set alpha=None, lower tau, or add data."
-            )
-            notes.append(text)
-            warnings.warn(text, ProspectorWarning, stacklevel=3)
-        self.notes_ = tuple(notes)
 
     def target_number(self, target: Hashable | None) -> tuple[int, float]:
         """Return (row of kernels and read-outs, sign) for a target class; None is `target_`."""
@@ -453,9 +460,9 @@ class ProspectorHead(BaseEstimator):
     ) -> NDArray[np.float64]:
         """Return the kernel (p,) that draws the named map of this datum."""
         if map_name == "evidence":
-            return np.asarray(self.kernels_.evidence[target])
+            return self.concept_edits_.kept_weights(self.kernels_.evidence[target])
         counts = count(graph, concepts, self.quantizer_.n_concepts_, self.radius_)
-        return self.kernels_.map_kernel(map_name, target, counts)
+        return self.concept_edits_.kept_weights(self.kernels_.map_kernel(map_name, target, counts))
 
 
 def load_head(path: str | os.PathLike[str]) -> ProspectorHead:
@@ -477,8 +484,3 @@ def load_head(path: str | os.PathLike[str]) -> ProspectorHead:
             f"{os.path.basename(path)} lacks a part of a head ({error!r}). Fit the head again."
         ) from error
     return head
-
-
-def _brier(scores: NDArray[np.float64], is_target: NDArray[np.bool_], folds: NDArray[np.int64]) -> float:
-    """Return the Brier score of out-of-fold scores (n_data,), calibrated out of fold as well."""
-    return float(np.mean((cross_fitted_probability(scores, is_target, folds) - is_target) ** 2))

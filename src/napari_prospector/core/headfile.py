@@ -24,7 +24,10 @@ __all__ = ["FORMAT", "FORMAT_VERSION", "check_tokens_card", "kind_of_tokens", "r
 
 FORMAT = "napari-prospector head"
 FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)  # version 1 had neither a refined map nor a choice
+HIDING_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)
+"""Version 1 had neither a refined map nor a choice. Version 3 is version 2 with hidden concepts: who does not know them
+would draw other maps, and must refuse."""
 MPP_TOLERANCE = 0.05
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -40,7 +43,9 @@ def write_head_file(path: str | os.PathLike[str], tensors: Tensors, card: Mappin
     """
     target = Path(path)
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    full = {"format": FORMAT, "format_version": FORMAT_VERSION, "tensors_sha256": _digest(arrays), **card}
+    is_hiding = bool((card.get("concept_edits") or {}).get("hidden"))
+    version = HIDING_VERSION if is_hiding else FORMAT_VERSION
+    full = {"format": FORMAT, "format_version": version, "tensors_sha256": _digest(arrays), **card}
     content = to_bytes(arrays, metadata={"card": json.dumps(full, allow_nan=False)})
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
@@ -85,7 +90,8 @@ def read_head_file(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]
     if version not in READABLE_VERSIONS:
         raise FileFormatError(
             f"{source.name} has head format version {version}; this version of napari-prospector reads "
-            f"versions {READABLE_VERSIONS[0]} to {FORMAT_VERSION}. Update napari-prospector or fit the head again."
+            f"versions {READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}. Update napari-prospector or fit the head "
+            "again."
         )
     if card.get("tensors_sha256") != _digest(tensors):
         raise FileFormatError(

@@ -22,6 +22,7 @@ features meet raw counts
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,10 +59,14 @@ def feature_count(n_concepts: int, radius: int) -> int:
     return n_concepts + (n_concepts * (n_concepts + 1) // 2 if radius > 0 else 0)
 
 
-def feature_names(concept_names: list[str], radius: int) -> list[str]:
-    """Name every feature in the order of the kernel: ``"a"``, then ``"a + b"`` for a <= b."""
-    pairs = [f"{a} + {b}" for i, a in enumerate(concept_names) for b in concept_names[i:]]
-    return list(concept_names) + (pairs if radius > 0 else [])
+def feature_names(concept_names: Sequence[str], radius: int, groups: Sequence[int] | None = None) -> list[str]:
+    """Name every feature in the order of the kernel: ``"a"``, then ``"a + b"`` for a <= b.
+
+    With the representative of each concept's group (n_concepts,) features that merging makes one have one name.
+    """
+    own = range(len(concept_names)) if groups is None else groups
+    pairs = [sorted((a, b)) for i, a in enumerate(own) for b in own[i:]] if radius > 0 else []
+    return [concept_names[a] for a in own] + [f"{concept_names[a]} + {concept_names[b]}" for a, b in pairs]
 
 
 def fit_kernel(

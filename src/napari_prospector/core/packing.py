@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_prospector.core.autofit import Selection, Tried
 from napari_prospector.core.calibration import PlattScale
 from napari_prospector.core.classkernels import ClassKernels
+from napari_prospector.core.concept_edits import ConceptEdits
 from napari_prospector.core.concepts import ConceptQuantizer
 from napari_prospector.core.refine import Refiner
 
@@ -31,6 +32,8 @@ def pack_head(head: ProspectorHead) -> tuple[dict[str, NDArray[Any]], dict[str, 
     tensors = {f"quantizer.{name}": getattr(quantizer, f"{name}_") for name in QUANTIZER_TENSORS}
     tensors |= {f"kernel.{name}": getattr(kernels, name) for name in KERNEL_TENSORS}
     tensors["out_of_fold_scores"] = head.out_of_fold_scores_
+    if head.concept_shares_ is not None:
+        tensors["concept_shares"] = head.concept_shares_
     tensors |= {f"attached.{name}": tensor for name, tensor in head.attached_.items()}
     if head.refiner_ is not None:
         tensors |= {f"refiner.{name}": getattr(head.refiner_, name) for name in REFINER_TENSORS}
@@ -44,7 +47,8 @@ def pack_head(head: ProspectorHead) -> tuple[dict[str, NDArray[Any]], dict[str, 
         "classes": _jsonable(head.classes_.tolist()),
         "target": _jsonable(head.target_),
         "n_data": head.n_data_,
-        "concept_names": head.concept_names_,
+        "concept_names": list(head.concept_edits_.names),
+        "concept_edits": head.concept_edits_.to_card(),
         "color_limits": head.color_limits_,
         "platt": [[scale.slope, scale.offset] for scale in head.platt_],
         "brier": head.brier_,
@@ -60,7 +64,8 @@ def unpack_head(head: ProspectorHead, tensors: Mapping[str, NDArray[Any]], card:
     head.classes_ = np.asarray(card["classes"])
     head.target_ = card["target"]
     head.n_data_ = card["n_data"]
-    head.concept_names_ = list(card["concept_names"])
+    head.concept_edits_ = ConceptEdits.of_card(card["concept_names"], card.get("concept_edits"))
+    head.concept_shares_ = tensors.get("concept_shares")
     head.color_limits_ = card["color_limits"]
     head.platt_ = [PlattScale(slope, offset) for slope, offset in card["platt"]]
     head.brier_ = card["brier"]

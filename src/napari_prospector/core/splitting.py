@@ -146,6 +146,8 @@ def split_score(
     near = graph.indices[graph.indptr[token] : graph.indptr[token + 1]]
     rows = np.concatenate([[token], near]).astype(np.int64)
     concepts = head.quantizer_.predict(graph.embeddings[rows])
+    if int(concepts[0]) in head.concept_edits_.hidden:
+        return _split(int(token), int(concepts[0]), name, 0.0, ())
     readout = Readout(head.refiner_.weights[number], float(head.refiner_.offset[number]))
     values = sign * readout.scores(graph.embeddings[rows])
     # a token without neighbours keeps its own read-out
