@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_prospector._napari.docks import show_widget
 from napari_prospector._napari.fields import ColorBar
 from napari_prospector._napari.form import ProspectForm
 from napari_prospector._napari.job import ProspectResult, prospect
-from napari_prospector._napari.layers import Placement, concept_layer, map_colors, map_layer, provenance, result_layers
+from napari_prospector._napari.layers import map_colors, provenance, result_layers, warm_up
 from napari_prospector._napari.progress import Failure, JobProgress, Outcome, Refusal, stoppable
 from napari_prospector._napari.request import (
     Facts,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProspectPanel", "show_panel"]
 
-PLUGIN, WIDGET = "napari-prospector", "Prospect"
+WIDGET = "Prospect"
 
 
 @dataclass(frozen=True)
@@ -343,13 +343,7 @@ class ProspectPanel(QWidget):
 
 def show_panel(viewer: Viewer) -> ProspectPanel:
     """Return the panel of a viewer, opened if it is not there yet."""
-    for widget in viewer.window.dock_widgets.values():
-        if isinstance(widget, ProspectPanel):
-            widget.parent().show()
-            return widget
-    panel = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)[1]
-    assert isinstance(panel, ProspectPanel)
-    return panel
+    return show_widget(viewer, ProspectPanel, WIDGET)
 
 
 def _read_head(path: Path) -> tuple[Path, ProspectorHead | Refusal]:
@@ -360,16 +354,5 @@ def _read_head(path: Path) -> tuple[Path, ProspectorHead | Refusal]:
         head = load_head(path)
     except ProspectorError as error:
         return path, Refusal(str(error))
-    _warm_up()
+    warm_up()
     return path, head
-
-
-def _warm_up() -> None:
-    """Make one small layer of each kind: the first one imports pandas, scipy and pint, seconds in the GUI thread."""
-    from napari.layers import Layer
-
-    from napari_prospector.tokens.geometry import GridGeometry
-
-    grid, placement = GridGeometry(2, 2, tile=1, stride=1, origin=(0, 0), slide_mpp=1.0), Placement.of_mpp(1.0)
-    Layer.create(*concept_layer(np.zeros((2, 2), np.int32), ["warm"], grid, placement, slide=""))
-    Layer.create(*map_layer(np.zeros((2, 2)), grid, placement, slide="", map="evidence", limit=1.0))

@@ -67,9 +67,18 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Failure:
-    """The job met a bug; the error keeps its traceback."""
+    """The job met a bug; the error keeps its traceback.
+
+    Attributes
+    ----------
+    error
+        The error.
+    is_shown
+        Whether napari has shown it already.
+    """
 
     error: Exception
+    is_shown: bool = False
 
 
 Steps: TypeAlias = Generator[JobProgress, None, Result]
@@ -113,7 +122,8 @@ def stoppable(steps: Steps[Result], stop: Event) -> Steps[Outcome[Result]]:
     Returns
     -------
     Result, Refusal, Stopped or Failure
-        Errors for the user become a `Refusal`, others a `Failure`: napari's worker would swallow some of them.
+        Errors for the user become a `Refusal`. Other errors pass, but for RuntimeError, which becomes a `Failure`:
+        napari's worker would swallow it and never finish.
     """
     told_at, stage = -TELL_EVERY_S, None
     try:
@@ -130,7 +140,7 @@ def stoppable(steps: Steps[Result], stop: Event) -> Steps[Outcome[Result]]:
         return result
     except ProspectorError as error:
         return Refusal(str(error))
-    except Exception as error:  # noqa: BLE001  (shown with its traceback by the caller)
+    except RuntimeError as error:
         return Failure(error)
 
 

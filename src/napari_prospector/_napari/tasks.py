@@ -58,6 +58,7 @@ class Task(QObject):
         self._worker = create_worker(_run, self._steps, self._stop, _start_thread=False)
         self._worker.yielded.connect(self._progress)
         self._worker.returned.connect(self._finish)
+        self._worker.errored.connect(lambda error: self._finish(Failure(error, is_shown=True)))
         self._worker.start()
 
     def cancel(self) -> None:
@@ -207,7 +208,9 @@ class TaskBar(QWidget):
 
 
 def show_failure(failure: Failure) -> None:
-    """Show a bug with its traceback, as napari does."""
+    """Show a bug with its traceback, as napari does, unless it has."""
+    if failure.is_shown:
+        return
     from napari.utils.notifications import notification_manager
 
     notification_manager.receive_error(type(failure.error), failure.error, failure.error.__traceback__)

@@ -1,0 +1,46 @@
+"""The widgets of this plugin as docks of a viewer: each opened once, all of them tabs of one place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from qtpy.QtWidgets import QWidget
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+__all__ = ["PLUGIN", "open_widget", "show_widget"]
+
+PLUGIN = "napari-prospector"
+
+Widget = TypeVar("Widget", bound=QWidget)
+
+
+def open_widget(viewer: Viewer, kind: type[Widget]) -> Widget | None:
+    """Return the widget of a class that a viewer has open; None where it is not."""
+    bare = getattr(viewer, "__wrapped__", viewer)
+    return next((widget for widget in bare.window.dock_widgets.values() if isinstance(widget, kind)), None)
+
+
+def show_widget(viewer: Viewer, kind: type[Widget], name: str) -> Widget:
+    """Return the widget of a class, opened as a tab beside our others if it is not there yet, and on top.
+
+    Parameters
+    ----------
+    viewer
+        Where to show it.
+    kind
+        Its class.
+    name
+        Its display name in the manifest.
+    """
+    bare = getattr(viewer, "__wrapped__", viewer)
+    widget = open_widget(bare, kind)
+    if widget is None:
+        widget = bare.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)[1]
+        assert isinstance(widget, kind)
+    dock = widget.parent()
+    assert isinstance(dock, QWidget)
+    dock.show()
+    dock.raise_()
+    return widget

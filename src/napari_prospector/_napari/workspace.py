@@ -1,0 +1,308 @@
+"""What all widgets of a viewer share: the study with undo, the head, the slide at hand, and the maps that are drawn.
+
+Widgets do not know each other. Each reads the workspace, edits it, and listens to its signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject, Signal
+
+from napari_prospector._napari.history import History
+from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Steps
+from napari_prospector._napari.sources import Source, sources
+from napari_prospector._napari.tasks import Task, show_failure
+from napari_prospector.study.project import Study
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_prospector.core.graph import TokenGraph
+    from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.tokens.geometry import GridGeometry
+
+__all__ = ["DrawnMap", "Workspace", "workspace_of"]
+
+OBJECT_NAME = "napari-prospector workspace"
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnMap:
+    """What a head found on a slide that is open.
+
+    Attributes
+    ----------
+    source
+        The slide's layer, with what is known of it.
+    tokens
+        Folder of the token grid.
+    geometry
+        Of the grid.
+    mask
+        Shape (rows, cols): where there is a token.
+    graph
+        The tokens, in the order of `mask`.
+    concepts
+        Shape (n_tokens,): the concept of each token, as it was learned; merged ones are not yet one.
+    head
+        The head that drew it.
+    probabilities
+        Of each class for the whole slide.
+    """
+
+    source: Source
+    tokens: Path
+    geometry: GridGeometry
+    mask: NDArray[np.bool_]
+    graph: TokenGraph
+    concepts: NDArray[np.int32]
+    head: ProspectorHead
+    probabilities: dict[str, float]
+
+    def token_at(self, row: int, col: int) -> int | None:
+        """Return the number of the token of a cell; None where there is none."""
+        rows, cols = self.mask.shape
+        if not (0 <= row < rows and 0 <= col < cols and self.mask[row, col]):
+            return None
+        return int(np.count_nonzero(self.mask.ravel()[: row * cols + col]))
+
+
+class Workspace(QObject):
+    """The state that the widgets of one viewer share; get it with `workspace_of`.
+
+    Parameters
+    ----------
+    viewer
+        Its viewer, not wrapped.
+    """
+
+    changed = Signal(object, object)
+    """The study: as it was, as it is now. Sent by edit, undo and redo."""
+    opened = Signal()
+    """Another study took the place of the old one; there is nothing to undo."""
+    head_changed = Signal()
+    """Another head, other edits of its concepts, or none; look at `head` and `head_problem`."""
+    sources_changed = Signal()
+    """Slides or grids were opened, closed or renamed, or another one is at hand: look at `sources` and `current`."""
+    maps_changed = Signal()
+    """A map was drawn or forgotten."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer.window._qt_window)
+        self.setObjectName(OBJECT_NAME)
+        self._viewer = viewer
+        self._history = History(Study())
+        self.project: Path | None = None
+        self.head: ProspectorHead | None = None
+        self.head_problem: str | None = None
+        self._maps: list[DrawnMap] = []
+        self._sources: list[Source] = []
+        self._current: Any = None
+        events = viewer.layers.events
+        events.inserted.connect(self._list_sources)
+        events.removed.connect(self._forget_layer)
+        events.reordered.connect(self._list_sources)
+        viewer.layers.selection.events.active.connect(self._follow_selection)
+        self._list_sources()
+
+    @property
+    def study(self) -> Study:
+        """The study as it is."""
+        return self._history.now
+
+    @property
+    def undo_text(self) -> str | None:
+        """What `undo` would take back."""
+        return self._history.undo_text
+
+    @property
+    def redo_text(self) -> str | None:
+        """What `redo` would do again."""
+        return self._history.redo_text
+
+    def edit(self, text: str, study: Study, key: object = None) -> None:
+        """Change the study, so that it can be undone.
+
+        Parameters
+        ----------
+        text
+            What was done, as the undo button says it.
+        study
+            The new state, made from `study`.
+        key
+            As in `History.edit`.
+        """
+        before = self.study
+        self._history.edit(text, study, key)
+        self._tell(before)
+
+    def undo(self) -> None:
+        """Take back the last edit, of whichever widget."""
+        before = self.study
+        if self._history.undo():
+            self._tell(before)
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        before = self.study
+        if self._history.redo():
+            self._tell(before)
+
+    def open_study(self, study: Study, project: Path | None) -> None:
+        """Put another study in place of this one; its history is gone, so the caller asks and saves first."""
+        before = self.study
+        self._history = History(study)
+        self.project = project
+        self._follow_head(before)
+        self.opened.emit()
+        self.changed.emit(before, study)
+
+    def use_head(self, path: Path, text: str | None = None) -> None:
+        """Take another head, as an edit that can be undone; it is loaded in a thread, then `head_changed` is sent."""
+        after = replace(self.study, head=path, concepts=None)
+        if after == self.study:
+            self._load_head()  # the file may be another by now
+        else:
+            self.edit(text or f"Use {path.name}", after)
+
+    @property
+    def sources(self) -> list[Source]:
+        """The slides and token grids that are open, in the order of layers."""
+        return self._sources
+
+    @property
+    def current(self) -> Source | None:
+        """The slide at hand: the one whose layer, map or annotation was selected last; None where none is open."""
+        return next((source for source in self._sources if source.layer is self._current), None)
+
+    def choose(self, source: Source) -> None:
+        """Take another slide in hand."""
+        if source.layer is not self._current:
+            self._current = source.layer
+            self.sources_changed.emit()
+
+    @property
+    def maps(self) -> tuple[DrawnMap, ...]:
+        """What heads found on open slides."""
+        return tuple(self._maps)
+
+    def map_of(self, source: Source | None) -> DrawnMap | None:
+        """Return what was found on a slide; None where nothing was drawn yet."""
+        if source is None:
+            return None
+        return next((drawn for drawn in self._maps if drawn.source.layer is source.layer), None)
+
+    def keep_map(self, drawn: DrawnMap) -> None:
+        """Keep what was found on a slide, in place of what was found before."""
+        self._maps = [other for other in self._maps if other.source.layer is not drawn.source.layer] + [drawn]
+        self.maps_changed.emit()
+
+    def _tell(self, before: Study) -> None:
+        """Follow a change of the study, and tell of it."""
+        self._follow_head(before)
+        self.changed.emit(before, self.study)
+
+    def _follow_head(self, before: Study) -> None:
+        """Load the head if it is another one, or edit its concepts."""
+        if self.study.head != before.head:
+            self._load_head()
+        elif self.study.concepts is not before.concepts and self.head is not None:
+            self._edit_concepts()
+
+    def _load_head(self) -> None:
+        """Read the study's head in a thread; the first one imports scikit-learn and numba."""
+        path = self.study.head
+        self.head = self.head_problem = None
+        self.head_changed.emit()
+        if path is not None:
+            task = Task(_reading(path), self)
+            task.finished.connect(lambda outcome: self._take_head(path, outcome))
+            task.finished.connect(task.deleteLater)
+            task.start()
+
+    def _take_head(self, path: Path, outcome: Any) -> None:
+        """Use the head that was read, unless another one was chosen meanwhile."""
+        if path != self.study.head:
+            return
+        if isinstance(outcome, Failure):
+            show_failure(outcome)
+            self.head_problem = f"{path.name} could not be read: {type(outcome.error).__name__}."
+        elif isinstance(outcome, Refusal):
+            self.head_problem = outcome.sentence
+        else:
+            self.head = outcome
+            if self.study.concepts is not None:
+                self._edit_concepts()
+                return
+        self.head_changed.emit()
+
+    def _edit_concepts(self) -> None:
+        """Give the head the edits that the study holds; None: those of its file."""
+        if self.study.concepts is None:
+            self._load_head()
+            return
+        assert self.head is not None
+        self.head = self.head.with_edits(self.study.concepts)  # type: ignore[attr-defined]
+        self.head_changed.emit()
+
+    def _list_sources(self, event: Any = None) -> None:
+        """List the layers that can be prospected; a slide that was just opened is taken in hand."""
+        self._sources = sources(self._viewer.layers)
+        inserted = getattr(event, "value", None)
+        known = [source.layer for source in self._sources]
+        for layer in known:
+            layer.events.name.connect(self._list_sources)
+        if inserted is not None and any(layer is inserted for layer in known):
+            self._current = inserted
+        elif not any(layer is self._current for layer in known):
+            self._current = known[-1] if known else None
+        self.sources_changed.emit()
+
+    def _forget_layer(self, event: Any) -> None:
+        """Forget the map of a slide that was closed."""
+        event.value.events.name.disconnect(self._list_sources)
+        n_maps = len(self._maps)
+        self._maps = [drawn for drawn in self._maps if drawn.source.layer is not event.value]
+        self._list_sources()
+        if len(self._maps) != n_maps:
+            self.maps_changed.emit()
+
+    def _follow_selection(self, event: Any) -> None:
+        """Take in hand the slide that is selected, or whose map, concepts or annotation is."""
+        from napari_prospector._napari.layers import provenance
+
+        if event.value is None:
+            return
+        slide = provenance(event.value).get("slide_id")
+        for source in self._sources:
+            if source.layer is event.value or source.layer.unique_id == slide:
+                self.choose(source)
+
+
+def workspace_of(viewer: Viewer) -> Workspace:
+    """Return the workspace of a viewer, made on first use; it lives as long as the viewer's window."""
+    bare = getattr(viewer, "__wrapped__", viewer)
+    window = bare.window._qt_window
+    found = window.findChild(Workspace, OBJECT_NAME)
+    return found if isinstance(found, Workspace) else Workspace(bare)
+
+
+def _reading(path: Path) -> Callable[[], Steps[ProspectorHead]]:
+    """Return what reads a head; meanwhile napari imports what its layers will need."""
+
+    def steps() -> Steps[ProspectorHead]:
+        from napari_prospector._napari.layers import warm_up
+        from napari_prospector.core.head import load_head
+
+        yield JobProgress(f"Reading {path.name}")
+        head = load_head(path)
+        warm_up()
+        return head
+
+    return steps
