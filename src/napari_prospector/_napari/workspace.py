@@ -248,7 +248,7 @@ class Workspace(QObject):
             self._load_head()
             return
         assert self.head is not None
-        self.head = self.head.with_edits(self.study.concepts)  # type: ignore[attr-defined]
+        self.head = self.head.with_edits(self.study.concepts)
         self.head_changed.emit()
 
     def _list_sources(self, event: Any = None) -> None:

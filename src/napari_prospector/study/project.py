@@ -16,6 +16,7 @@ from napari_prospector.errors import InvalidInputError
 from napari_prospector.study.cohort import Cohort, CohortRow
 
 if TYPE_CHECKING:
+    from napari_prospector.core.concept_edits import ConceptEdits
     from napari_prospector.study.annotations import AnnotationClass, Region
 
 __all__ = ["EncoderChoice", "Study", "StudySlide"]
@@ -106,7 +107,7 @@ class Study:
     annotations: Mapping[str, tuple[Region, ...]] = field(default_factory=lambda: MappingProxyType({}))
     encoder: EncoderChoice = EncoderChoice()
     head: Path | None = None
-    concepts: Any | None = None
+    concepts: ConceptEdits | None = None
 
     def slide(self, path: Path) -> StudySlide | None:
         """Return a slide of the cohort; None where it is not in it."""
