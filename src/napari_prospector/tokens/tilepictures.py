@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -340,7 +341,7 @@ def _without_folder(problem: str, path: Path) -> str:
     return problem.replace(str(path.absolute()), path.name).replace(str(path), path.name)
 
 
-def _window(geometry: GridGeometry, row: int, col: int, context: float, size_px: int) -> GridGeometry:
+def _window(geometry: GridGeometry, row: int, col: int, context: Any, size_px: int) -> GridGeometry:
     """Return a grid of one token that looks at the tile of a token and its surroundings."""
     _check_token(geometry, row, col)
     if isinstance(context, bool) or not isinstance(context, int | float) or not 0 < context <= _MOST_PX:
@@ -361,7 +362,7 @@ def _check_token(geometry: GridGeometry, row: int, col: int) -> None:
         )
 
 
-def _size(name: str, px: int) -> int:
+def _size(name: str, px: Any) -> int:
     """Check the width of a picture."""
     if isinstance(px, bool) or not isinstance(px, int | np.integer) or not 1 <= px <= _MOST_PX:
         raise InvalidInputError(f"{name} must be a whole number from 1 to {_MOST_PX}; got {px!r}.")
