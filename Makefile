@@ -9,7 +9,7 @@ export PYTHONUNBUFFERED = 1
 HOURS := benchmarks/accuracy.py benchmarks/learning_curve.py benchmarks/regret.py benchmarks/patch_tokens.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench bench-accuracy lint wheel clean
+.PHONY: help demo test test-all bench bench-accuracy lint wheel docs clean
 
 help:  ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -20,8 +20,9 @@ demo: .venv/.demo.done  ## the main job on a small cohort: slides in, prospect m
 test: .venv/.test.done  ## the tests, windows included
 	$(BIN)/python -m pytest $(PYTEST)
 
-test-all: .venv/.test.done  ## the tests, those that take minutes included
+test-all: .venv/.test.done  ## the tests, those that take minutes included; the windows in each napari and Qt
 	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST)
+	$(BIN)/python tools/matrix.py
 
 bench: .venv/.test.done  ## the benchmarks, as ratios
 	@for file in $(filter-out $(HOURS) %/__init__.py,$(wildcard benchmarks/*.py)); do \
@@ -38,8 +39,12 @@ lint: .venv/.lint.done  ## ruff and mypy
 wheel: .venv/.lint.done  ## build the wheel, install it elsewhere and start it
 	$(BIN)/python tools/try_wheel.py
 
+docs: .venv/.docs.done  ## the user guide, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean --quiet
+	@echo "The guide is in site/index.html"
+
 clean:  ## remove all that the other targets made
-	rm -rf .venv build dist prospector-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-matrix build dist site prospector-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A later stage stands on the one before: all of them share .venv.
@@ -49,3 +54,5 @@ clean:  ## remove all that the other targets made
 	$(PYTHON) tools/set_up.py test
 .venv/.lint.done: .venv/.demo.done
 	$(PYTHON) tools/set_up.py lint
+.venv/.docs.done: $(PINS)
+	$(PYTHON) tools/set_up.py docs

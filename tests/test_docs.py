@@ -19,7 +19,8 @@ from small_study import make_cohort
 from napari_prospector.cli.main import prospect
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
 
 
 def random_weights(folder: Path) -> None:
@@ -47,21 +48,21 @@ def commands(page: Path) -> list[str]:
 
 
 def named(page: Path) -> str:
-    return page.name
+    return page.relative_to(DOCS).as_posix()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
 def test_the_blocks_of_python_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_cohort(tmp_path)
-    PREPARED.get(page.name, lambda folder: None)(tmp_path)
+    PREPARED.get(named(page), lambda folder: None)(tmp_path)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     for number, block in enumerate(blocks(page, "python"), 1):
-        exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+        exec(compile(block, f"{named(page)}, block {number}", "exec"), names)
 
 
 @pytest.mark.parametrize(
-    ("page", "line"), [(page.name, line) for page in PAGES for line in commands(page)], ids=lambda word: word
+    ("page", "line"), [(named(page), line) for page in PAGES for line in commands(page)], ids=lambda word: word
 )
 def test_every_command_parses(page: str, line: str) -> None:
     name, *words = shlex.split(line, comments=True)[1:]
@@ -92,4 +93,4 @@ def test_no_page_forgets_the_language_of_a_block() -> None:
     known = {"bash", "csv", "console", "json", "python", "text", "toml", "yaml"}
     for page in PAGES:
         fences = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-        assert {fence.strip() for fence in fences[::2]} <= known, page.name
+        assert {fence.strip() for fence in fences[::2]} <= known, named(page)

@@ -1,6 +1,6 @@
 """Set up what a target of the Makefile needs, from nothing: a virtual environment, pinned packages, a display.
 
-    python3 tools/set_up.py demo|test|lint
+    python3 tools/set_up.py demo|test|lint|docs
     python3 tools/set_up.py measure      print the figures of STAGES, by asking pip
 
 Runs on the standard library alone. The packages are those of pyproject.toml, their versions those of
@@ -40,19 +40,26 @@ TORCH_PAIR = ("torchvision",)
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage adds; `download_mb` and `disk_mb` are measured, for Linux on x86-64 under Python 3.11."""
+    """What one stage adds; `download_mb` and `disk_mb` are measured, for Linux on x86-64 under Python 3.11.
+
+    Without the package it is its extras alone, and stands on no other stage.
+    """
 
     purpose: str
     extras: tuple[str, ...]
     with_models: bool
     download_mb: int
     disk_mb: int
+    with_package: bool = True
 
 
 STAGES = {
     "demo": Stage("the package and napari; neither torch nor timm", ("all",), False, 355, 1400),
     "test": Stage("torch, torchvision, timm, the other extras and the test tools", ("test",), True, 280, 1085),
     "lint": Stage("ruff, mypy and the build tools", ("dev",), False, 35, 100),
+    "docs": Stage(
+        "mkdocs, which builds the user guide; not the package", ("docs",), False, 30, 140, with_package=False
+    ),
 }
 # On Linux, torch and torchvision as published bring CUDA libraries, with a GPU or without.
 CUDA_DOWNLOAD_MB = 2500
@@ -95,10 +102,11 @@ def set_up(name: str) -> None:
     stage = STAGES[name]
     announce(name, stage)
     make_environment()
-    if name != "lint":
+    if name in {"demo", "test"}:
         install_debian_packages(WINDOW_LIBRARIES + (SCREEN if name == "test" else ()), needed=name == "test")
     pip("install", "--constraint", str(CONSTRAINTS), *requirements(stage))
-    pip("install", "--no-deps", "--no-build-isolation", "--editable", str(REPOSITORY))
+    if stage.with_package:
+        pip("install", "--no-deps", "--no-build-isolation", "--editable", str(REPOSITORY))
     if stage.with_models:
         run(str(PYTHON), str(REPOSITORY / "tools" / "repair_torchvision.py"))
     (ENVIRONMENT / f".{name}.done").touch()
@@ -120,7 +128,7 @@ def requirements(stage: Stage) -> list[str]:
     import tomllib  # not in Python 3.10, which must get as far as the message that it is too old
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *BUILDERS, *TORCH_PAIR]
+    lines = [*project["dependencies"], *BUILDERS, *TORCH_PAIR] if stage.with_package else []
     for extra in stage.extras:
         lines += expand(extra, project["name"], project["optional-dependencies"])
     left_out = set() if stage.with_models else {*MODEL_LIBRARIES, *TORCH_PAIR}

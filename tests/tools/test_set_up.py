@@ -51,7 +51,13 @@ def test_the_tests_ask_for_torch_and_torchvision_in_one_command() -> None:
     assert {"torch", "torchvision", "timm", "pytest", "pytest-xvfb", "napari"} <= asked
 
 
-@pytest.mark.parametrize("stage", ["demo", "test", "lint"])
+def test_the_guide_asks_for_mkdocs_and_for_nothing_of_the_package() -> None:
+    asked = names(set_up.requirements(set_up.STAGES["docs"]))
+    assert "mkdocs" in asked
+    assert not asked & {"napari", "numpy", "torch", "hatchling"}
+
+
+@pytest.mark.parametrize("stage", ["demo", "test", "lint", "docs"])
 def test_all_that_a_stage_asks_for_is_pinned_exactly(stage: str) -> None:
     assert names(set_up.requirements(set_up.STAGES[stage])) <= pins().keys()
 
@@ -87,7 +93,7 @@ def test_where_it_may_not_install_it_prints_the_command_and_goes_on(
 
 def test_a_stage_that_nobody_knows_is_a_usage_error(capsys: Any) -> None:
     assert set_up.main(["dmeo"]) == 2
-    assert "set_up.py demo|test|lint" in capsys.readouterr().err
+    assert "set_up.py demo|test|lint|docs" in capsys.readouterr().err
 
 
 def test_the_repair_is_made_once_and_only_declares_what_is_missing(tmp_path: Path) -> None:
