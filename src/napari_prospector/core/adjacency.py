@@ -14,7 +14,7 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["chain_adjacency", "edge_adjacency", "lattice_adjacency", "transposed"]
+__all__ = ["chain_adjacency", "edge_adjacency", "lattice_adjacency", "subset_adjacency", "transposed"]
 
 
 def lattice_adjacency(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -112,3 +112,26 @@ def edge_adjacency(n_tokens: int, edges: NDArray[np.int64]) -> tuple[NDArray[np.
             place[token] += 1
     # The matrix is symmetric: transposing changes nothing but the order within each row.
     return transposed(indptr, indices)
+
+
+@njit(nogil=True, cache=True)
+def subset_adjacency(
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], kept: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Adjacency among the tokens `kept` (n_kept,), ascending, numbered anew: (indptr, indices)."""
+    number = np.full(indptr.size - 1, -1, np.int32)
+    most = 0
+    for token in range(kept.size):
+        number[kept[token]] = token
+        most += indptr[kept[token] + 1] - indptr[kept[token]]
+    ends = np.zeros(kept.size + 1, np.int64)
+    near = np.empty(most, np.int32)
+    edge = 0
+    for token in range(kept.size):
+        for place in range(indptr[kept[token]], indptr[kept[token] + 1]):
+            other = number[indices[place]]
+            if other >= 0:
+                near[edge] = other
+                edge += 1
+        ends[token + 1] = edge
+    return ends, near[:edge].copy()

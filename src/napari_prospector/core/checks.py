@@ -27,6 +27,7 @@ __all__ = [
     "checked_length",
     "checked_mask",
     "checked_positions",
+    "checked_subset",
     "checked_whole",
     "refuse_repeated_edges",
 ]
@@ -202,6 +203,25 @@ def checked_adjacency(
             "no repeats; they are not. Build it with TokenGraph.from_edges(edges, embeddings)."
         )
     return starts, others
+
+
+def checked_subset(tokens: ArrayLike, n_tokens: int) -> NDArray[np.int64]:
+    """Ascending numbers (n_kept,) int64 of at least one of n_tokens tokens, from numbers or (n_tokens,) bool."""
+    chosen = np.asarray(tokens)
+    if chosen.dtype == np.bool_ and chosen.shape == (n_tokens,):
+        chosen = np.flatnonzero(chosen)
+    if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not chosen.size:
+        raise InvalidInputError(
+            f"tokens must be numbers of at least one token, or bool of shape ({n_tokens},) with one True; "
+            f"got {chosen.dtype} of shape {chosen.shape}."
+        )
+    numbers = chosen.astype(np.int64)
+    if numbers[0] < 0 or numbers[-1] >= n_tokens or (np.diff(numbers) <= 0).any():
+        raise InvalidInputError(
+            f"tokens must ascend within 0 ... {n_tokens - 1}, each once; got {chosen[:5].tolist()} ... "
+            f"{chosen[-1]}. Pass np.unique(tokens)."
+        )
+    return numbers
 
 
 def checked_concepts(concepts: ArrayLike, n_concepts: int, n_tokens: int) -> NDArray[np.int32]:

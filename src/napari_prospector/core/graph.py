@@ -23,6 +23,7 @@ from napari_prospector.core.checks import (
     checked_length,
     checked_mask,
     checked_positions,
+    checked_subset,
     checked_whole,
     refuse_repeated_edges,
 )
@@ -182,6 +183,40 @@ class TokenGraph:
         """Return the same graph with other embeddings (n_tokens, any n_dims)."""
         checked = checked_embeddings(embeddings, self.n_tokens, "the tokens of this graph")
         return TokenGraph._sound(checked, self.positions, (self.indptr, self.indices), self.mask)
+
+    def subset(self, tokens: ArrayLike) -> TokenGraph:
+        """Return the graph of some of the tokens, with the edges between them; what is left out is a hole.
+
+        Parameters
+        ----------
+        tokens
+            Their numbers, ascending, or (n_tokens,) bool.
+
+        Returns
+        -------
+        TokenGraph
+            Tokens in the same order, positions as they are. A mask is kept, cut to the rows and columns that hold them.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no token, or numbers do not ascend or name no token.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> chain_graph(np.ones((5, 3)), reach=1).subset([0, 1, 4]).indices.tolist()
+        [1, 0]
+        """
+        kept = checked_subset(tokens, self.n_tokens)
+        positions, embeddings = self.positions[kept], self.embeddings[kept]
+        if self.mask is not None:
+            cells = np.zeros_like(self.mask)
+            cells[tuple(np.argwhere(self.mask)[kept].T)] = True
+            rows, cols = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
+            cells = cells[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1].copy()
+            return TokenGraph._sound(embeddings, positions, adjacency.lattice_adjacency(cells), cells)
+        return TokenGraph._sound(embeddings, positions, adjacency.subset_adjacency(self.indptr, self.indices, kept))
 
 
 def grid_graph(mask: ArrayLike, embeddings: ArrayLike, positions: ArrayLike | None = None) -> TokenGraph:
