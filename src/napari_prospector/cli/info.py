@@ -120,11 +120,14 @@ def _head(file: Path) -> Description:
 
 
 def _folder(file: Path) -> Description:
-    """Describe a token grid, or a slide that is a folder."""
+    """Describe a token grid, or a map or a slide that is a folder."""
     from napari_prospector.core.headfile import kind_of_tokens
+    from napari_prospector.study.omezarr_maps import is_map_folder
     from napari_prospector.tokens.formats import is_slide_folder
     from napari_prospector.tokens.store import TokenGrid
 
+    if is_map_folder(file):
+        return _map_folder(file)
     if is_slide_folder(file):
         return _slide(file)
     if not (file / "zarr.json").exists():
@@ -244,25 +247,46 @@ def _report(file: Path) -> Description:
 
 def _map(file: Path) -> Description | None:
     """Describe a map that was written here; None for any other OME-TIFF, which may be a slide."""
-    import tifffile
+    from napari_prospector.study.map_owner import map_words
 
-    try:
-        with tifffile.TiffFile(file) as tiff:
-            record = tifffile.xml2dict(tiff.ome_metadata or "<OME/>").get("OME") or {}
-            shape = tiff.pages[0].shape
-    except (tifffile.TiffFileError, ValueError, OSError):
+    said = map_words(file)
+    if said is None:
         return None
-    image = record.get("Image")
-    if not isinstance(image, dict) or not str(image.get("Description", "")).startswith("map: "):
-        return None
-    said = dict(part.split(": ", 1) for part in image["Description"].split("; ") if ": " in part)
-    said |= {"shows": image.get("Name", "")}
-    um = float(image.get("Pixels", {}).get("PhysicalSizeX", 0))
+    shape = said["shape"]
     lines = [
         f"Map of slide {said.get('slide', '?')}: {said['shows']}",
-        f"{shape[0]} × {shape[1]} tokens of {um:g} µm; encoder: {said.get('encoder', '?')}",
+        f"{shape[0]} × {shape[1]} tokens of {said['token_um']:g} µm; encoder: {said.get('encoder', '?')}",
     ]
-    return {"kind": "map", "shape": list(shape), "token_um": um, **said}, lines
+    return {"kind": "map", **said}, lines
+
+
+def _map_folder(file: Path) -> Description:
+    """Describe a map in an OME-Zarr folder."""
+    from dataclasses import asdict
+
+    from napari_prospector.study.map_file import MICROMETER
+    from napari_prospector.study.omezarr_maps import read_omezarr
+
+    found = read_omezarr(file)
+    scores, concepts, origin = found.scores, found.concepts, found.origin
+    shows = [] if scores is None else [f"{scores.map} for {origin.target or '?'}"]
+    shows += [] if concepts is None else [f"{len(concepts.names)} concepts"]
+    shape, place = found.grid
+    result = {
+        **asdict(origin),
+        "map": None if scores is None else scores.map,
+        "limit": None if scores is None else scores.limit,
+        "concept_names": None if concepts is None else list(concepts.names),
+        "shape": list(shape),
+        **asdict(place),
+    }
+    unit = "µm" if place.units[0] == MICROMETER else place.units[0] or "pixels"
+    lines = [
+        f"Map of slide {origin.slide or '?'}: {', '.join(shows)}",
+        f"{shape[0]} × {shape[1]} tokens of {place.scale[0]:g} {unit};"
+        f" encoder: {origin.encoder or '?'}; head: {origin.head or '?'}",
+    ]
+    return {"kind": "map", **result}, lines
 
 
 def _slide(file: Path) -> Description:

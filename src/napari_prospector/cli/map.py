@@ -45,7 +45,7 @@ __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
     short_help="Draw the prospect map of slides with a head.",
     epilog=examples(
         "prospect map tumour.prospector slide.svs -o maps/",
-        "prospect map tumour.prospector slides/*.svs -o maps/ --grids tokens/ --map decision",
+        "prospect map tumour.prospector slides/*.svs -o maps/ --grids tokens/ --map decision --ome-zarr",
         "prospect map subtypes.prospector tokens/slide.svs.tokens.zarr -o maps/ --target papillary",
     ),
 )
@@ -61,6 +61,9 @@ __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
 )
 @map_option
 @click.option("--target", metavar="LABEL", help="The class to look for; may be left out with two classes.")
+@click.option(
+    "--ome-zarr", is_flag=True, help="Write NAME.MAP.prospect.ome.zarr too: map and concepts as OME-Zarr 0.5."
+)
 @mpp_option
 @weights_option
 @device_option
@@ -73,6 +76,7 @@ def map_slides(
     grids: Path | None,
     map_name: str | None,
     target: str | None,
+    ome_zarr: bool,
     mpp: float | None,
     weights: str | None,
     device: str | None,
@@ -95,7 +99,13 @@ def map_slides(
     stores, errors = _finished(
         model, slides, out / "tokens" if grids is None else grids, mpp, weights, device, client=client, quiet=as_json
     )
-    written, refused = map_stores(model, stores, out, map_name, label, mpp, client=client, quiet=as_json)
+    written, refused = map_stores(
+        *(model, stores, out, map_name, label, mpp),
+        client=client,
+        quiet=as_json,
+        head_name=head.stem,
+        ome_zarr=ome_zarr,
+    )
     errors |= refused
     lines = [f"{row['slide']}, {row['map']} for {row['target']}: {', '.join(row['files'])}" for row in written]
     told({"maps": written, "errors": errors}, as_json, lines)
@@ -149,6 +159,7 @@ def map_stores(
     *,
     client: AnyClient | None = None,
     quiet: bool = False,
+    **also: Any,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Write the maps of slides whose token grids are finished.
 
@@ -166,6 +177,8 @@ def map_stores(
         Who does the work.
     quiet
         Show no progress.
+    also
+        Further keywords of `write_slide_map`.
 
     Returns
     -------
@@ -179,7 +192,7 @@ def map_stores(
     errors: dict[str, str] = {}
     with progress_bar(quiet or not stores) as progress:
         bar = progress.add_task("draw maps", total=len(jobs))
-        for number, mapped in map_cohort(head, jobs, out, map_name, target, client):
+        for number, mapped in map_cohort(head, jobs, out, map_name, target, client, **also):
             if mapped.map is not None:
                 rows[number] = _row(mapped.name, mapped.map)
             elif mapped.error is not None:

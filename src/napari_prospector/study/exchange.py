@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.errors import InvalidInputError
+from napari_prospector.study.map_file import ConceptMap, MapFile, Origin, Place, ScoreMap
+from napari_prospector.study.map_owner import FINGERPRINT, check_slide_of_maps
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.pyramid import atomic_path
 from napari_prospector.tokens.store import TokenGrid
@@ -36,7 +38,7 @@ class SlideMap:
     probability
         Of that class, for the whole slide.
     files
-        Scores, concepts, table.
+        Scores, concepts, table; then the OME-Zarr if there is one.
     """
 
     name: str
@@ -52,6 +54,9 @@ def write_slide_map(
     store: str | os.PathLike[str],
     map_name: str | None = None,
     target: Hashable | None = None,
+    *,
+    head_name: str | None = None,
+    ome_zarr: bool = False,
 ) -> SlideMap:
     """Apply a head to a token grid and write its map: scores and concepts as OME-TIFF, and a table of tokens.
 
@@ -65,6 +70,10 @@ def write_slide_map(
         Token grid, finished.
     map_name, target
         As in `ProspectorHead.prospect`; all files are named after the map, or say which it is.
+    head_name
+        What the files shall call the head.
+    ome_zarr
+        Write ``NAME.MAP.prospect.ome.zarr`` too, the map with its concepts (`write_omezarr`).
 
     Raises
     ------
@@ -73,29 +82,54 @@ def write_slide_map(
     MismatchError
         If the head was fitted on another encoder, weights or tile size.
     StorageError
-        If a file cannot be written; each is there whole or not at all.
+        If a file cannot be written, or shows another slide already; each is there whole or not at all.
     """
     out, looked_for = Path(folder), head.target_ if target is None else target
     with TokenGrid.open(store, without=head.card_.get("without", {})) as grid:
         head.check_encoder(grid.tokens_card)
-        graph, mask, geometry, slide_name = grid.graph(), grid.mask, grid.geometry, str(grid.attrs["slide_name"])
+        graph, mask, geometry = grid.graph(), grid.mask, grid.geometry
+        slide, fingerprint = str(grid.attrs["slide_name"]), str(grid.attrs["slide_fingerprint"])
     map_name = head.best_map_ if map_name is None else map_name
     scores, concepts = head.prospect(graph, map_name, target), head.concepts(graph)
-    name, shown = Path(slide_name).stem, str(looked_for)
-    encoder = head.card_.get("encoder") or {}
-    provenance = {"map": map_name, "looks for": shown, "slide": slide_name, "encoder": str(encoder.get("name", ""))}
-    layers: dict[str, tuple[NDArray[Any], str]] = {
-        map_name: (on_grid(scores, mask, np.nan).astype(np.float32), f"{map_name} for {shown}"),
-        "concepts": (on_grid(concepts + 1, mask, 0).astype(np.uint16), "concepts"),
-    }
-    files = [
-        write_map(out / f"{name}.{layer}.ome.tif", image, geometry, title, provenance)
-        for layer, (image, title) in layers.items()
-    ]
+    encoder = (head.card_.get("encoder") or {}).get("name")
+    origin = Origin(slide, str(looked_for), head_name, encoder, fingerprint, geometry)
+    shown = MapFile(
+        ScoreMap(on_grid(scores, mask, np.nan), Place.of_grid(geometry), map_name, head.color_limits_[map_name]),
+        ConceptMap(on_grid(concepts + 1, mask, 0), Place.of_grid(geometry), head.concept_names_),
+        origin,
+    )
+    name = Path(slide).stem
+    files = _write_files(out / name, shown, ome_zarr)
     table = out / f"{name}.{map_name}.csv"
-    files.append(write_token_table(table, mask, geometry, {map_name: scores, "concept": concepts}))
+    files.insert(2, write_token_table(table, mask, geometry, {map_name: scores, "concept": concepts}))
     probability = head.predict_proba([graph])[0, head.classes_.tolist().index(looked_for)]
-    return SlideMap(name, map_name, shown, float(probability), tuple(files))
+    return SlideMap(name, map_name, str(looked_for), float(probability), tuple(files))
+
+
+def _write_files(path: Path, shown: MapFile, ome_zarr: bool) -> list[Path]:
+    """Write scores and concepts as files whose names begin as `path` does."""
+    from napari_prospector.study.omezarr_maps import MAP_ENDING, write_omezarr
+
+    scores, concepts, origin = shown.scores, shown.concepts, shown.origin
+    assert scores is not None
+    assert concepts is not None
+    assert origin.geometry is not None
+    tiffs = [path.with_name(f"{path.name}.{layer}.ome.tif") for layer in (scores.map, "concepts")]
+    folder = path.with_name(f"{path.name}.{scores.map}{MAP_ENDING}")
+    check_slide_of_maps([*tiffs, *([folder] * ome_zarr)], str(origin.slide), str(origin.fingerprint))
+    provenance = {
+        "map": scores.map,
+        "looks for": str(origin.target),
+        "slide": str(origin.slide),
+        "encoder": origin.encoder or "",
+        FINGERPRINT: str(origin.fingerprint),
+    }
+    title = f"{scores.map} for {origin.target}"
+    return [
+        write_map(tiffs[0], scores.values, origin.geometry, title, provenance),
+        write_map(tiffs[1], concepts.labels.astype(np.uint16), origin.geometry, "concepts", provenance),
+        *([write_omezarr(folder, shown)] if ome_zarr else []),
+    ]
 
 
 def on_grid(values: ArrayLike, mask: NDArray[np.bool_], fill: float) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_prospector.errors import ProspectorError
 from napari_prospector.study.cluster import AnyClient, as_workers
@@ -58,6 +58,7 @@ def map_cohort(
     map_name: str | None = None,
     target: Hashable | None = None,
     client: AnyClient | None = None,
+    **also: Any,
 ) -> Generator[tuple[int, Mapped]]:
     """Draw the maps of slides and write scores, concepts, table and picture of each (`write_slide_map`).
 
@@ -74,6 +75,8 @@ def map_cohort(
     client
         A `distributed.Client` or `LocalProcesses`, whose workers read the grids and write the files. None: this
         process.
+    also
+        Further keywords of `write_slide_map`, such as ``ome_zarr=True``.
 
     Yields
     ------
@@ -86,7 +89,7 @@ def map_cohort(
         As `DaskWorkers` and its `check`; what is wrong with a slide is a row instead.
     """
     workers, place = as_workers(client), Path(os.path.abspath(folder))
-    shared = (head, Path(folder) if workers is None else place, map_name, target)
+    shared = (head, Path(folder) if workers is None else place, map_name, target, also)
     if workers is None:
         for number, job in enumerate(jobs):
             yield number, _map_slide(shared, job)
@@ -99,14 +102,14 @@ def map_cohort(
     )
 
 
-def _map_slide(shared: tuple[ProspectorHead, Path, str | None, Hashable | None], job: MapJob) -> Mapped:
+def _map_slide(shared: tuple[ProspectorHead, Path, str | None, Hashable | None, dict[str, Any]], job: MapJob) -> Mapped:
     """Write all files of one slide."""
     from napari_prospector.study.exchange import write_slide_map
     from napari_prospector.study.figures import draw_token_grid
 
-    head, folder, map_name, target = shared
+    head, folder, map_name, target, also = shared
     try:
-        written = write_slide_map(folder, head, job.tokens, map_name, target)
+        written = write_slide_map(folder, head, job.tokens, map_name, target, **also)
         picture = folder / f"{written.name}.{written.map}.png"
         draw_token_grid(picture, head, job.tokens, job.slide, map_name=written.map, target=target, slide_mpp=job.mpp)
     except ProspectorError as error:

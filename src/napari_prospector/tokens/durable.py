@@ -14,7 +14,7 @@ from types import TracebackType
 
 from napari_prospector.errors import StorageError, StoreBusyError
 
-__all__ = ["WriterLock", "storage_errors", "sweep_partials", "sync_folder", "write_whole"]
+__all__ = ["WriterLock", "storage_errors", "sweep_partials", "sync_folder", "whole_folder", "write_whole"]
 
 PARTIAL = ".partial"
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -71,6 +71,52 @@ def write_whole(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
     for folder in new_folders:
         sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a neighbouring folder to fill; it becomes `path` when the block ends well, and is removed otherwise.
+
+    What was at `path` is replaced, or stays as it was. The content reaches the disk before the name does.
+
+    Yields
+    ------
+    Path
+        A folder that does not exist yet, on the same disk.
+
+    Raises
+    ------
+    StorageError
+        The system refuses: disk full, no permission.
+    """
+    partial, former = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in (PARTIAL, f".former{PARTIAL}"))
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            _sync_tree(partial)
+            if path.exists():
+                os.replace(path, former)
+            try:
+                os.replace(partial, path)
+            except OSError:
+                if former.exists():
+                    os.replace(former, path)
+                raise
+        finally:
+            for leftover in (partial, former):
+                if leftover.exists():
+                    shutil.rmtree(leftover)
+    sync_folder(path.parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Bring all files in a folder, and their names, to the disk."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(place, name), "rb+") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(place))
 
 
 def sync_folder(folder: Path) -> None:
