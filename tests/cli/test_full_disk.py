@@ -84,3 +84,15 @@ def test_demo_stops_at_its_first_slide(prospect: Any, full_disk: Path, monkeypat
 def _small(folder: Path, *_: Any) -> Iterator[Any]:
     make_cohort(folder)
     yield from ()
+
+
+def test_map_writes_no_half_ome_zarr(study: Study, prospect: Any, full_disk: Path) -> None:
+    words = ("map", study.head, study.grid(8), "-o", full_disk / "m", "--map", "evidence", "--ome-zarr")
+    code, _, err = prospect(*words)
+    assert code == 1
+    assert "slide 8.evidence.prospect.ome.zarr must be writable; the system says: No space left" in err
+    written = sorted(path.name for path in (full_disk / "m").iterdir())
+    assert written == ["slide 8.concepts.ome.tif", "slide 8.evidence.ome.tif"]
+    (full_disk / "ballast").unlink()
+    assert prospect(*words)[0] == 0
+    assert (full_disk / "m" / "slide 8.evidence.prospect.ome.zarr" / "labels" / "concepts" / "0").is_dir()

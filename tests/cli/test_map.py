@@ -12,6 +12,7 @@ from napari_prospector.cli.map import map_slides
 from napari_prospector.cli.view import view
 from napari_prospector.core.classkernels import MAPS
 from napari_prospector.core.head import load_head
+from napari_prospector.study.omezarr_maps import read_omezarr
 from napari_prospector.tokens.store import TokenGrid
 
 
@@ -167,3 +168,37 @@ def test_a_grid_that_was_made_with_another_pixel_size_is_not_taken(study: Study,
     code, _, err = prospect("map", study.head, study.slide(8), *words, "--mpp", "1.0")
     assert code == 1
     assert "was made with 0.5 µm per level-0 pixel, and slide 8.tif comes with 1." in " ".join(err.split())
+
+
+def test_a_map_is_written_as_ome_zarr_too_and_info_says_what_it_is(
+    study: Study, prospect: Any, prospect_json: Any, tmp_path: Path
+) -> None:
+    words = (study.head, study.grid(8), "-o", tmp_path, "--map", "decision", "--ome-zarr")
+    code, found = prospect_json("map", *words)
+    assert code == 0
+    path = tmp_path / "slide 8.decision.prospect.ome.zarr"
+    assert str(path) in found["maps"][0]["files"]
+    shown = read_omezarr(path)
+    np.testing.assert_array_equal(shown.scores.values, tifffile.imread(tmp_path / "slide 8.decision.ome.tif"))
+    assert shown.origin.head == study.head.stem
+    code, out, _ = prospect("info", path)
+    assert code == 0
+    assert out.splitlines()[0].startswith("Map of slide slide 8.tif: decision for tumour, ")
+    assert f"{ROWS} × {COLS} tokens of 112 µm; encoder: " in out
+    code, said = prospect_json("info", path)
+    assert (code, said["kind"], said["map"], said["slide"]) == (0, "map", "decision", "slide 8.tif")
+    assert "ome.zarr" not in prospect("map", study.head, study.grid(9), "-o", tmp_path / "n")[1]
+
+
+def test_by_two_commands_slides_of_one_name_do_not_overwrite_each_other(
+    study: Study, prospect: Any, tmp_path: Path
+) -> None:
+    shutil.copy(study.slide(9), tmp_path / "slide 8.tif")
+    assert prospect("map", study.head, study.grid(8), "-o", tmp_path / "m")[0] == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "m").iterdir()}
+    code, _, err = prospect(
+        "map", study.head, tmp_path / "slide 8.tif", "-o", tmp_path / "m", "--grids", tmp_path / "g"
+    )
+    assert code == 1
+    assert "shows another slide of that name, slide 8.tif" in err
+    assert before == {file: file.read_bytes() for file in (tmp_path / "m").iterdir()}
