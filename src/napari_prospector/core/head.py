@@ -279,7 +279,7 @@ class ProspectorHead(BaseEstimator):
         """
         concepts = self.concepts(graph)
         number, sign = self.target_number(target)
-        chosen = self._map_name(map)
+        chosen = self.map_name(map)
         if chosen == "refined" and self.refiner_ is not None:
             refined = sign * self.refiner_.scores(graph, number)
             return np.where(self.concept_edits_.is_hidden()[concepts], 0.0, refined)
@@ -445,7 +445,7 @@ class ProspectorHead(BaseEstimator):
             return names.index(chosen), 1.0
         return 0, 1.0 if chosen == self.target_ else -1.0
 
-    def _map_name(self, name: str | None) -> str:
+    def map_name(self, name: str | None) -> str:
         """Return the name of a map that this head draws."""
         chosen = self.best_map_ if name is None else name
         if chosen not in self.maps_:
