@@ -19,6 +19,7 @@ from napari_prospector._napari import progress as progress_module
 from napari_prospector._napari.job import ProspectResult, prospect
 from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Stopped, TimeLeft, stoppable
 from napari_prospector._napari.request import ProspectJob, other_tokens_paths
+from napari_prospector.core.concept_edits import ConceptEdits
 from napari_prospector.core.graph import grid_graph
 from napari_prospector.core.head import ProspectorHead, load_head
 from napari_prospector.errors import MismatchError
@@ -270,6 +271,6 @@ def test_progress_reads_as_a_line(progress: JobProgress, line: str) -> None:
 
 
 def test_failed_tiles_are_told(job: ProspectJob) -> None:
-    head = SimpleNamespace(is_calibrated_=True, notes_=())
+    head = SimpleNamespace(is_calibrated_=True, notes_=(), concept_edits_=ConceptEdits.of(2))
     result = ProspectResult(replace(job, head=head), None, None, None, {"tumour": 0.934}, 1.0, 1234)  # type: ignore[arg-type]
     assert result.verdict() == "case7: tumour 93%\n1,234 tiles could not be read and are holes in the map."

@@ -58,7 +58,7 @@ class ProspectResult:
         lines = [f"{self.job.layer}: " + ", ".join(f"{name} {chance:.0%}" for name, chance in chances)]
         if self.n_failed:
             lines.append(f"{self.n_failed:,} tiles could not be read and are holes in the map.")
-        return "\n".join([*lines, *self.job.head.notes_])
+        return "\n".join([*lines, *self.job.head.notes_, *self.job.head.concept_edits_.notes()])
 
     @property
     def target(self) -> str:

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector._napari.pyramid import slide_levels
+from napari_prospector._napari.repaint import concept_colormap, concept_features
 from napari_prospector._napari.request import encoder_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_prospector._napari.job import ProspectResult
+    from napari_prospector.core.concept_edits import ConceptEdits
     from napari_prospector.tokens.geometry import GridGeometry
     from napari_prospector.tokens.slides import Slide
     from napari_prospector.tokens.store import TokenGrid
@@ -248,6 +250,7 @@ def concept_layer(
     slide: str,
     noted: dict[str, Any] | None = None,
     visible: bool = True,
+    edits: ConceptEdits | None = None,
 ) -> LayerTuple:
     """Return concepts as labels, one cell per token: label 0 is no tissue, label c + 1 is concept c.
 
@@ -256,34 +259,34 @@ def concept_layer(
     concepts
         Shape (rows, cols); negative where there is no tissue.
     names
-        Name of each concept.
+        Name of each concept, where there are no edits.
     geometry, placement, slide, noted
         As in `map_layer`.
     visible
         Whether the layer is shown at once.
+    edits
+        Names, colours and what is hidden or highlighted; `recolor_concepts` shows others later.
 
     Returns
     -------
     tuple
         Array, keyword arguments, type.
     """
-    from napari_prospector.core.colors import concept_colors
+    from napari_prospector.core.concept_edits import ConceptEdits
 
     geometry.check_shape("concepts", concepts.shape)
-    # label 0 is clear
-    colors = np.zeros((len(names) + 1, 4))
-    colors[1:, :3], colors[1:, 3] = concept_colors(len(names)), 1
+    shown = ConceptEdits.of_names(names) if edits is None else edits
     arguments = {
         "name": f"{slide} · concepts",
-        "colormap": _label_colors(colors),
+        "colormap": concept_colormap(shown),
         "opacity": 0.6,
         "visible": visible,
         "blending": "translucent",
-        "features": {"index": list(range(len(names) + 1)), "concept": ["none", *names]},
+        "features": concept_features(shown),
         "metadata": {METADATA_KEY: {"kind": "concepts", **(noted or {})}},
         **placement.of_grid(geometry),
     }
-    labels = np.where(concepts < 0, 0, concepts + 1).astype(_label_type(len(names)))
+    labels = np.where(concepts < 0, 0, concepts + 1).astype(_label_type(shown.n_concepts))
     return labels, arguments, "labels"
 
 
@@ -418,9 +421,10 @@ def result_layers(result: ProspectResult, placement: Placement, slide: str) -> l
         "target": result.target,
         "encoder": encoder_of(job.head).get("name"),
     }
-    names = list(job.head.concept_names_)
+    edits = job.head.concept_edits_
+    names = list(edits.shown_names)
     concepts = concept_layer(
-        result.concepts, names, result.geometry, placement, slide=slide, noted=noted, visible=False
+        result.concepts, names, result.geometry, placement, slide=slide, noted=noted, visible=False, edits=edits
     )
     scores = map_layer(
         result.scores, result.geometry, placement, slide=slide, map=job.map, limit=result.limit, noted=noted
