@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from napari_prospector._napari.progress import JobProgress, Steps
+from napari_prospector._napari.progress import JobProgress, Steps, reported
 from napari_prospector._napari.tasks import TaskBar
 from napari_prospector.errors import InvalidInputError
 
@@ -132,3 +132,44 @@ def capture_errors(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         notifications.notification_manager, "receive_error", lambda *error: errors.append(error), raising=True
     )
     return errors
+
+
+def test_one_long_call_is_steps_that_can_be_closed_at_any_time() -> None:
+    ended = threading.Event()
+
+    def work(tell: Any) -> int:
+        try:
+            for done in range(3):
+                tell(JobProgress("Working", done, 3, found=done))
+            time.sleep(0.3)
+            tell(JobProgress("Late"))
+        finally:
+            ended.set()
+        return 7
+
+    seen, steps = [], reported(work)
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as stop:
+            assert stop.value == 7
+            break
+    assert [progress.found for progress in seen if progress.found is not None] == [0, 1, 2]
+    assert len(seen) > 4, "the last one is told again while the work goes on, so that a cancel is heard"
+
+    ended.clear()
+    steps = reported(work)
+    next(steps)
+    started = time.monotonic()
+    steps.close()
+    assert time.monotonic() - started < 0.2, "closing does not wait for the work"
+    assert ended.wait(5), "the work ends at its next word"
+
+
+def test_errors_of_one_long_call_pass() -> None:
+    def work(tell: Any) -> int:
+        tell(JobProgress("Working"))
+        raise InvalidInputError("Give labels first.")
+
+    with pytest.raises(InvalidInputError, match="Give labels"):
+        list(reported(work))

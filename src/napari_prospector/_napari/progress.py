@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import queue
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import TypeAlias, TypeVar
 
 from napari_prospector.errors import ProspectorError
 
-__all__ = ["Failure", "JobProgress", "Outcome", "Refusal", "Steps", "Stopped", "TimeLeft", "stoppable"]
+__all__ = ["Failure", "JobProgress", "Outcome", "Refusal", "Steps", "Stopped", "TimeLeft", "reported", "stoppable"]
 
 # a rate from less than this is a guess
 SURE_AFTER_S = 1.0
@@ -142,6 +143,65 @@ def stoppable(steps: Steps[Result], stop: Event) -> Steps[Outcome[Result]]:
         return Refusal(str(error))
     except RuntimeError as error:
         return Failure(error)
+
+
+class _Abandoned(BaseException):
+    """Nobody waits for the work any more; no handler of errors is to stop this."""
+
+
+def reported(work: Callable[[Callable[[JobProgress], None]], Result]) -> Steps[Result]:
+    """Do what is one long call, and tells how far it is, as steps.
+
+    Parameters
+    ----------
+    work
+        Is given a function to tell its progress with. It runs in a thread of its own and must write nothing: closing
+        these steps returns at once, and makes the next telling end the work.
+
+    Yields
+    ------
+    JobProgress
+        As told, and the last one again while nothing new is told, so that the steps can be closed at any time.
+
+    Returns
+    -------
+    Result
+        Of the work. Its errors pass.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    told: queue.SimpleQueue[JobProgress | None] = queue.SimpleQueue()
+    abandoned = Event()
+
+    def tell(progress: JobProgress) -> None:
+        if abandoned.is_set():
+            raise _Abandoned
+        told.put(progress)
+
+    executor = ThreadPoolExecutor(1, "napari-prospector work")
+    future = executor.submit(work, tell)
+    future.add_done_callback(lambda _: told.put(None))
+    executor.shutdown(wait=False)
+    try:
+        yield from _told(told)
+    finally:
+        abandoned.set()
+    return future.result()
+
+
+def _told(told: queue.SimpleQueue[JobProgress | None]) -> Iterator[JobProgress]:
+    """Yield what is told until None is; the last one again where nothing is for a while."""
+    last: JobProgress | None = None
+    while True:
+        try:
+            last = told.get(timeout=TELL_EVERY_S)
+        except queue.Empty:
+            if last is not None:
+                yield replace(last, found=None)
+            continue
+        if last is None:
+            return
+        yield last
 
 
 def _duration(seconds: float) -> str:

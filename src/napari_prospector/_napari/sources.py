@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +43,11 @@ class Source:
     path: Path | None
     mpp: float | None
     caption: str
+
+    @property
+    def key(self) -> str:
+        """What names the slide in a study: its path, or the layer where it was read from no file."""
+        return f"layer:{self.name}" if self.path is None else os.fspath(self.path)
 
     @property
     def name(self) -> str:
