@@ -131,4 +131,5 @@ def test_a_slide_of_100_000_pixels_opens_without_reading_its_finest_level(viewer
     start = time.perf_counter()
     viewer.add_layer(Layer.create(*slide_layer(slide)))  # type: ignore[arg-type]
     assert time.perf_counter() - start < 5
-    assert slide.n_read < 3 * 1_563 * 1_563
+    # the coarsest level a few times over, more often in older versions of napari; the next finer one is 16 times that
+    assert slide.n_read < 5 * 1_563 * 1_563
