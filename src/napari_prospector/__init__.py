@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead, load_head
     from napari_prospector.core.selection import select_head
     from napari_prospector.errors import ProspectorError
+    from napari_prospector.study.annotations import Region
     from napari_prospector.study.cohort import Cohort
+    from napari_prospector.study.geojson import read_geojson, write_geojson
     from napari_prospector.tokens.embed import embed_slide
     from napari_prospector.tokens.encoders.cards import list_encoders, load_encoder
     from napari_prospector.tokens.slides import open_slide
@@ -28,6 +30,7 @@ __all__ = [
     "ConceptQuantizer",
     "ProspectorError",
     "ProspectorHead",
+    "Region",
     "TokenGraph",
     "TokenGrid",
     "chain_graph",
@@ -38,8 +41,10 @@ __all__ = [
     "load_head",
     "open_slide",
     "radius_graph",
+    "read_geojson",
     "select_head",
     "tissue_mask",
+    "write_geojson",
 ]
 
 __version__ = "0.1.0"
@@ -50,6 +55,7 @@ _HOMES = {
     "ConceptQuantizer": "core.concepts",
     "ProspectorError": "errors",
     "ProspectorHead": "core.head",
+    "Region": "study.annotations",
     "TokenGraph": "core.graph",
     "TokenGrid": "tokens.store",
     "chain_graph": "core.graph",
@@ -60,8 +66,10 @@ _HOMES = {
     "load_head": "core.head",
     "open_slide": "tokens.slides",
     "radius_graph": "core.graph",
+    "read_geojson": "study.geojson",
     "select_head": "core.selection",
     "tissue_mask": "tokens.tissue",
+    "write_geojson": "study.geojson",
 }
 
 

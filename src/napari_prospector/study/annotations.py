@@ -24,6 +24,7 @@ from napari_prospector.core.colors import concept_colors
 from napari_prospector.errors import InvalidInputError
 
 __all__ = [
+    "MOST_PX",
     "NOT_HERE",
     "Annotations",
     "AnnotationClass",
@@ -40,8 +41,10 @@ __all__ = [
 NOT_HERE = "not here"
 """The class of regions where attribution is unwanted."""
 
+MOST_PX = 1e9
+"""Beyond any slide; areas stay far below what a float can hold."""
+
 _GREY = (128, 128, 128)
-_MOST_PX = 1e9  # far beyond any slide; areas stay far below what a float can hold
 
 Ring = NDArray[np.float64]
 Polygon = tuple[Ring, ...]
@@ -122,7 +125,7 @@ class Region:
     name
         What people call this one.
     id
-        A UUID as text, unlike that of any other region.
+        A text unlike that of any other region, by default a UUID.
     locked
         Whether `merged` and `subtract` leave it as it is.
     extra
@@ -231,9 +234,9 @@ def _checked_ring(ring: ArrayLike) -> Ring:
         points = points[:-1].copy()
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
         raise InvalidInputError(f"A ring must have at least 3 points (row, col), shape (n, 2); got {points.shape}.")
-    if not (np.abs(points) <= _MOST_PX).all():
-        worst = points[~(np.abs(points) <= _MOST_PX).all(axis=1)][0].tolist()
-        raise InvalidInputError(f"A ring must hold finite level-0 pixels, at most {_MOST_PX:g}; got the point {worst}.")
+    if not (np.abs(points) <= MOST_PX).all():
+        worst = points[~(np.abs(points) <= MOST_PX).all(axis=1)][0].tolist()
+        raise InvalidInputError(f"A ring must hold finite level-0 pixels, at most {MOST_PX:g}; got the point {worst}.")
     points.flags.writeable = False
     return points
 
@@ -330,9 +333,9 @@ def brush_stroke(points: ArrayLike, radius_px: float, label: str | None = None, 
     import shapely
 
     path = np.asarray(points, dtype=np.float64)
-    if path.ndim != 2 or path.shape[1:] != (2,) or not len(path) or not (np.abs(path) <= _MOST_PX).all():
+    if path.ndim != 2 or path.shape[1:] != (2,) or not len(path) or not (np.abs(path) <= MOST_PX).all():
         raise InvalidInputError(f"points must be finite (row, col), shape (n, 2), at least one; got {path.shape}.")
-    if not 0 < radius_px <= _MOST_PX:
+    if not 0 < radius_px <= MOST_PX:
         raise InvalidInputError(f"radius_px must be a positive width in level-0 pixels; got {radius_px!r}.")
     line = shapely.points(path[0]) if len(path) == 1 else shapely.linestrings(path)
     region = region_of_shape(line.buffer(radius_px, quad_segs=8), label=label, **fields)
