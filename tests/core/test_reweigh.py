@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_prospector.core import reweigh
 from napari_prospector.core.concept_edits import ConceptEdits
 from napari_prospector.core.graph import TokenGraph, grid_graph
 from napari_prospector.core.head import ProspectorHead
@@ -41,13 +42,32 @@ def test_they_are_the_maps_of_a_head_with_these_edits(
 ) -> None:
     graph, edits = datum(99, 4), ConceptEdits.of(K).merge(merged).hide(hidden)
     again = Reweigher(head, graph).scores(map_name, target, edits)
-    np.testing.assert_array_equal(again, head.with_edits(edits).prospect(graph, map_name, target))
+    np.testing.assert_allclose(again, head.with_edits(edits).prospect(graph, map_name, target), rtol=0, atol=1e-12)
+
+
+def test_the_ways_to_a_map_agree_and_leave_the_map_with_all_concepts_as_it_was(
+    head: ProspectorHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, edits = datum(95, 4), ConceptEdits.of(K).hide([0, 3])
+    one_by_one = Reweigher(head, graph)
+    shown = one_by_one.scores("evidence")
+    monkeypatch.setattr(reweigh, "_MOST_NUMBERS", 0)
+    anew = Reweigher(head, graph)
+    for map_name in ("evidence", "decision"):
+        for hiding in (edits, edits.show(0), ConceptEdits.of(K)):
+            np.testing.assert_allclose(
+                one_by_one.scores(map_name, edits=hiding), anew.scores(map_name, edits=hiding), rtol=0, atol=1e-12
+            )
+    one_by_one.scores("evidence")[:] = 7  # what is given away is the caller's
+    np.testing.assert_array_equal(one_by_one.scores("evidence"), shown)
 
 
 def test_without_edits_they_are_the_maps_of_the_head_as_it_is(head: ProspectorHead) -> None:
     graph = datum(98, 4)
     hiding = head.with_edits(head.concept_edits_.hide(1))
-    np.testing.assert_array_equal(Reweigher(hiding, graph).scores("evidence"), hiding.prospect(graph, "evidence"))
+    np.testing.assert_allclose(
+        Reweigher(hiding, graph).scores("evidence"), hiding.prospect(graph, "evidence"), atol=1e-12
+    )
     shown = Reweigher(hiding, graph).scores("evidence", edits=head.concept_edits_)
     np.testing.assert_array_equal(shown, head.prospect(graph, "evidence"))
 
@@ -81,6 +101,8 @@ def test_more_than_two_classes_have_maps_of_their_own() -> None:
     maps, edits = Reweigher(head, graphs[4]), ConceptEdits.of(4).hide(2)
     for map_name in head.maps_:
         for target in "abc":
-            np.testing.assert_array_equal(
-                maps.scores(map_name, target, edits), head.with_edits(edits).prospect(graphs[4], map_name, target)
+            np.testing.assert_allclose(
+                maps.scores(map_name, target, edits),
+                head.with_edits(edits).prospect(graphs[4], map_name, target),
+                atol=1e-12,
             )

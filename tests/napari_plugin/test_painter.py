@@ -42,7 +42,7 @@ def test_a_painted_map_has_the_scores_at_their_cells_and_nan_elsewhere(head: Pro
         assert painted.dtype == np.float32
         assert np.isnan(painted[~graph.mask]).all()
         wanted = head.with_edits(edits).prospect(graph, map_name, "tumour")
-        np.testing.assert_array_equal(painted[graph.mask], wanted.astype(np.float32))
+        np.testing.assert_allclose(painted[graph.mask], wanted, rtol=1e-6, atol=1e-12)
 
 
 def test_the_grid_of_concepts_has_minus_one_where_there_is_no_tissue(head: ProspectorHead) -> None:

@@ -1,7 +1,7 @@
 """The map of a slide as the array of its layer, drawn again within a moment when concepts are hidden or shown.
 
-Pure: neither napari nor Qt is needed. Make it in a thread, since it reads all embeddings; draw where it suits, since a
-million tokens take about 50 ms.
+Pure: neither napari nor Qt is needed. Make it in a thread, since it reads all embeddings; draw where it suits: for a
+million tokens, hiding a concept takes about 10 ms, and hiding many about 40 ms.
 """
 
 from __future__ import annotations
