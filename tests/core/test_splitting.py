@@ -157,3 +157,20 @@ def test_with_hidden_concepts_parts_add_up_to_the_score_of_the_map_too(head: Pro
     scores = hiding.prospect(graph, map_name)
     for token in range(graph.n_tokens):
         assert split_score(hiding, graph, token, map_name).score == pytest.approx(scores[token], abs=1e-5)
+
+
+@pytest.mark.parametrize("map_name", ["evidence", "decision", "refined"])
+def test_merged_concepts_are_one_part_and_change_no_sum(head: ProspectorHead, map_name: str) -> None:
+    graph, merged = datum(90, True), head.with_edits(head.concept_edits_.merge([1, 3]))
+    for token in range(0, graph.n_tokens, 7):
+        apart, together = (split_score(one, graph, token, map_name) for one in (head, merged))
+        assert together.own == apart.own
+        assert together.score == pytest.approx(apart.score, abs=1e-9)
+        values = {part.concept: part.value for part in together.parts}
+        assert 3 not in values
+        assert values.get(1, 0) == pytest.approx(sum(p.value for p in apart.parts if p.concept in (1, 3)), abs=1e-9)
+        assert together.concept == (1 if apart.concept == 3 else apart.concept)
+    tokens = np.arange(0, graph.n_tokens, 3)
+    apart_, together_ = (region_value(one, graph, tokens, map_name) for one in (head, merged))
+    assert {p.concept for p in together_.parts} == {min(p.concept, 1 if p.concept == 3 else 9) for p in apart_.parts}
+    assert together_.total == pytest.approx(apart_.total, abs=1e-9)

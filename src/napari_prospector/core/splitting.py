@@ -42,7 +42,8 @@ class ScoreSplit:
     Attributes
     ----------
     token, concept, map
-        Whose score it is, and in which map.
+        Whose score it is, and in which map. Here and in `parts`, merged concepts go by the number of the one that
+        stands for them.
     own
         What the token gives by itself. Evidence and decision: its concept, and its pair with itself (none at radius 0).
         Refined: the read-out of its embedding, by the share that is its own.
@@ -77,7 +78,8 @@ class RegionValue:
     mean
         `total` / `n_tokens`.
     parts
-        The tokens of each concept in the set, and the sum of their scores; the largest absolute value first.
+        The tokens of each concept in the set (of merged ones together), and the sum of their scores; the largest
+        absolute value first.
     """
 
     map: str
@@ -87,13 +89,16 @@ class RegionValue:
     parts: tuple[ConceptPart, ...]
 
 
-def sum_by_concept(why: Explanation) -> ScoreSplit:
+def sum_by_concept(why: Explanation, groups: Sequence[int] | None = None) -> ScoreSplit:
     """Sum the contributions of an explanation over neighbours of one concept.
 
     Parameters
     ----------
     why
         From `ProspectorHead.explain`.
+    groups
+        For each concept the one that stands for it (``concept_edits_.groups``): merged concepts are one part. None:
+        each stands for itself.
 
     Examples
     --------
@@ -104,8 +109,8 @@ def sum_by_concept(why: Explanation) -> ScoreSplit:
     """
     others = why.neighbours != why.token
     own = math.fsum((why.monogram, *why.contributions[~others].tolist()))
-    parts = _parts(why.neighbour_concepts[others], why.contributions[others])
-    return _split(why.token, why.concept, why.map, own, parts)
+    parts = _parts(_grouped(why.neighbour_concepts[others], groups), why.contributions[others])
+    return _split(why.token, int(_grouped(why.concept, groups)), why.map, own, parts)
 
 
 def split_score(
@@ -130,7 +135,7 @@ def split_score(
     """
     name = head.best_map_ if map is None else map
     if name != "refined":
-        return sum_by_concept(head.explain(graph, token, name, target))
+        return sum_by_concept(head.explain(graph, token, name, target), head.concept_edits_.groups)
     if head.refiner_ is None:
         raise InvalidInputError(
             "This head was fitted without refinement and draws no refined map. Pass map='evidence'."
@@ -145,7 +150,7 @@ def split_score(
     number, sign = head.target_number(target)
     near = graph.indices[graph.indptr[token] : graph.indptr[token + 1]]
     rows = np.concatenate([[token], near]).astype(np.int64)
-    concepts = head.quantizer_.predict(graph.embeddings[rows])
+    concepts = _grouped(head.quantizer_.predict(graph.embeddings[rows]), head.concept_edits_.groups)
     if int(concepts[0]) in head.concept_edits_.hidden:
         return _split(int(token), int(concepts[0]), name, 0.0, ())
     readout = Readout(head.refiner_.weights[number], float(head.refiner_.offset[number]))
@@ -181,7 +186,8 @@ def region_value(
     chosen = _numbers(tokens, graph.n_tokens)
     name = head.best_map_ if map is None else map
     scores = head.prospect(graph, name, target)[chosen]
-    return region_parts(name, scores, head.quantizer_.predict(graph.embeddings[chosen]))
+    concepts = head.quantizer_.predict(graph.embeddings[chosen])
+    return region_parts(name, scores, _grouped(concepts, head.concept_edits_.groups))
 
 
 def region_parts(map: str, scores: ArrayLike, concepts: ArrayLike) -> RegionValue:
@@ -202,6 +208,11 @@ def region_parts(map: str, scores: ArrayLike, concepts: ArrayLike) -> RegionValu
     parts = _parts(numbers, values)
     total = math.fsum(part.value for part in parts)
     return RegionValue(map, len(values), total, total / len(values), parts)
+
+
+def _grouped(concepts: ArrayLike, groups: Sequence[int] | None) -> NDArray[Any]:
+    """Return the concepts that stand for concepts."""
+    return np.asarray(concepts if groups is None else np.asarray(groups)[np.asarray(concepts)])
 
 
 def _parts(concepts: NDArray[Any], values: NDArray[np.float64]) -> tuple[ConceptPart, ...]:
