@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GRID_ENDING",
+    "METADATA_KEY",
     "MICROMETRE",
     "LayerTuple",
     "Placement",
@@ -36,6 +37,7 @@ __all__ = [
     "map_colormap",
     "map_colors",
     "map_layer",
+    "map_look",
     "provenance",
     "result_layers",
     "slide_layer",
@@ -226,19 +228,27 @@ def map_layer(
         Array, keyword arguments, type.
     """
     geometry.check_shape("scores", scores.shape)
-    # a head without any signal has limit 0, and colours need a width
-    end = float(limit) if limit > 0 else 1.0
+    about = {"kind": "map", "map": map, "limit": float(limit), "geometry": geometry, **(noted or {})}
     arguments = {
         "name": f"{slide} · {map}",
+        "metadata": {METADATA_KEY: about},
+        **map_look(limit),
+        **placement.of_grid(geometry),
+    }
+    return np.asarray(scores, dtype=np.float32), arguments, "image"
+
+
+def map_look(limit: float) -> dict[str, Any]:
+    """Return how a map is drawn; `limit` is the score at the end of its colours."""
+    # a head without any signal has limit 0, and colours need a width
+    end = float(limit) if limit > 0 else 1.0
+    return {
         "colormap": map_colormap(),
         "contrast_limits": (-end, end),
         "blending": "translucent",
         "opacity": 0.65,
         "interpolation2d": "nearest",
-        "metadata": {METADATA_KEY: {"kind": "map", "map": map, **(noted or {})}},
-        **placement.of_grid(geometry),
     }
-    return np.asarray(scores, dtype=np.float32), arguments, "image"
 
 
 def concept_layer(
@@ -283,7 +293,7 @@ def concept_layer(
         "visible": visible,
         "blending": "translucent",
         "features": concept_features(shown),
-        "metadata": {METADATA_KEY: {"kind": "concepts", **(noted or {})}},
+        "metadata": {METADATA_KEY: {"kind": "concepts", "geometry": geometry, **(noted or {})}},
         **placement.of_grid(geometry),
     }
     labels = np.where(concepts < 0, 0, concepts + 1).astype(_label_type(shown.n_concepts))

@@ -1,4 +1,4 @@
-"""What napari calls when a file is dropped on the viewer: slides, token grids, heads.
+"""What napari calls when a file is dropped on the viewer: slides, token grids, heads, maps.
 
 A reader returns None for what is not ours, so that napari asks another plugin. It does so for files whose name
 is everybody's (`*.tif`, `*.zarr`); what is ours by its name is refused with the reason.
@@ -12,7 +12,7 @@ from pathlib import Path
 from napari_prospector._napari.layers import LayerTuple, grid_layers, slide_layer
 from napari_prospector.errors import ProspectorError
 
-__all__ = ["get_grid_reader", "get_head_reader", "get_slide_reader"]
+__all__ = ["get_grid_reader", "get_head_reader", "get_map_reader", "get_slide_reader"]
 
 Paths = str | Sequence[str]
 Reader = Callable[[Paths], list[LayerTuple]]
@@ -29,6 +29,8 @@ def get_slide_reader(path: Paths) -> Reader | None:
     """Return a reader if `path` is a slide; TIFF, zarr, DICOM and CZI of another kind are left to others."""
     file = _single(path)
     if file is None or not file.exists() or file.name.endswith(".tokens.zarr"):
+        return None
+    if _is_map(file):
         return None
     if (file.is_dir() or file.suffix.lower() in EVERYBODYS) and not _looks_like_slide(file):
         return None
@@ -66,6 +68,22 @@ def read_grid(path: Paths) -> list[LayerTuple]:
     return grid_layers(TokenGrid.open(folder), folder)
 
 
+def get_map_reader(path: Paths) -> Reader | None:
+    """Return a reader if `path` is a map with its concepts, a folder ``*.prospect.ome.zarr``."""
+    folder = _single(path)
+    return read_map if folder is not None and _is_map(folder) else None
+
+
+def read_map(path: Paths) -> list[LayerTuple]:
+    """Return the layers of a map and its concepts, where they were when they were saved."""
+    from napari_prospector._napari.saved_maps import layers_of_content
+    from napari_prospector.study.omezarr_maps import MAP_ENDING, read_omezarr
+
+    folder = _single(path)
+    assert folder is not None
+    return layers_of_content(read_omezarr(folder), folder.name.removesuffix(MAP_ENDING))
+
+
 def get_head_reader(path: Paths) -> Reader | None:
     """Return a reader if `path` is a head file, ``*.prospector``."""
     file = _single(path)
@@ -93,6 +111,13 @@ def _single(path: Paths) -> Path | None:
     if isinstance(path, str):
         return Path(path)
     return Path(path[0]) if len(path) == 1 else None
+
+
+def _is_map(folder: Path) -> bool:
+    """Whether a folder is a map that was written here, by its name or, where it was renamed, by what it says."""
+    from napari_prospector.study.omezarr_maps import MAP_ENDING, is_map_folder
+
+    return folder.is_dir() and (folder.name.endswith(MAP_ENDING) or is_map_folder(folder))
 
 
 def _looks_like_slide(file: Path) -> bool:
