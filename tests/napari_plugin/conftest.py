@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_prospector._napari import keeper
 from napari_prospector.core.graph import grid_graph
 from napari_prospector.core.head import ProspectorHead, load_head
 from napari_prospector.tokens.encoders import cards
@@ -129,6 +130,16 @@ def _graph(rng: np.random.Generator, n_purple: int) -> Any:
     colors = np.array([PURPLE] * n_purple + [PINK] * (35 - n_purple), np.int16)[:, None, None]
     tiles = (colors + rng.integers(-NOISE, NOISE + 1, (35, TILE_PX, TILE_PX, 3))).astype(np.uint8)
     return grid_graph(np.ones((5, 7), bool), MeanColour().encode(tiles))
+
+
+@pytest.fixture(autouse=True)
+def user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where programs keep files for a user: a new folder for each test."""
+    folder = tmp_path_factory.mktemp("user")
+    for variable in ("XDG_DATA_HOME", "APPDATA"):
+        monkeypatch.setenv(variable, str(folder))
+    monkeypatch.setattr(keeper, "user_folder", lambda: folder / "napari-prospector")
+    return folder / "napari-prospector"
 
 
 @pytest.fixture

@@ -147,13 +147,13 @@ def test_one_long_call_is_steps_that_can_be_closed_at_any_time() -> None:
             ended.set()
         return 7
 
-    seen, steps = [], reported(work)
-    while True:
-        try:
-            seen.append(next(steps))
-        except StopIteration as stop:
-            assert stop.value == 7
-            break
+    results: list[int] = []
+
+    def whole() -> Steps[None]:
+        results.append((yield from reported(work)))
+
+    seen = list(whole())
+    assert results == [7]
     assert [progress.found for progress in seen if progress.found is not None] == [0, 1, 2]
     assert len(seen) > 4, "the last one is told again while the work goes on, so that a cancel is heard"
 

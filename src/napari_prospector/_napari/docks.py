@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QWidget
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-__all__ = ["PLUGIN", "open_widget", "show_widget"]
+__all__ = ["PLUGIN", "open_widget", "show_named", "show_widget"]
 
 PLUGIN = "napari-prospector"
 
@@ -34,13 +34,22 @@ def show_widget(viewer: Viewer, kind: type[Widget], name: str) -> Widget:
     name
         Its display name in the manifest.
     """
-    bare = getattr(viewer, "__wrapped__", viewer)
-    widget = open_widget(bare, kind)
+    widget = open_widget(viewer, kind)
     if widget is None:
-        widget = bare.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)[1]
+        widget = show_named(viewer, name)
         assert isinstance(widget, kind)
     dock = widget.parent()
     assert isinstance(dock, QWidget)
     dock.show()
     dock.raise_()
+    return widget
+
+
+def show_named(viewer: Viewer, name: str) -> QWidget:
+    """Return the widget with a display name of the manifest, opened if it is not there yet, and on top."""
+    bare = getattr(viewer, "__wrapped__", viewer)
+    dock, widget = bare.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
+    dock.show()
+    dock.raise_()
+    assert isinstance(widget, QWidget)
     return widget

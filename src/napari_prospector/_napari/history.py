@@ -60,6 +60,10 @@ class History(Generic[State]):
         self._future.clear()
         self.now = state
 
+    def amend(self, state: State) -> None:
+        """Put another state in place of the present one, as if it had always been so; not undone by `undo`."""
+        self.now = state
+
     def undo(self) -> bool:
         """Go back by one edit; False where there is none."""
         return self._move(self._past, self._future)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QEvent, QObject, Signal
 
 from napari_prospector._napari.history import History
+from napari_prospector._napari.keeper import ProjectKeeper
 from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Steps
+from napari_prospector._napari.reopening import view_record
 from napari_prospector._napari.sources import Source, sources
 from napari_prospector._napari.tasks import Task, show_failure
 from napari_prospector.study.project import Study
@@ -98,7 +100,7 @@ class Workspace(QObject):
         self.setObjectName(OBJECT_NAME)
         self._viewer = viewer
         self._history = History(Study())
-        self.project: Path | None = None
+        self.keeper = ProjectKeeper(self, lambda: view_record(viewer, self))
         self.head: ProspectorHead | None = None
         self.head_problem: str | None = None
         self._maps: list[DrawnMap] = []
@@ -109,7 +111,14 @@ class Workspace(QObject):
         events.removed.connect(self._forget_layer)
         events.reordered.connect(self._list_sources)
         viewer.layers.selection.events.active.connect(self._follow_selection)
+        viewer.window._qt_window.installEventFilter(self)
         self._list_sources()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Save what is unsaved when the window closes."""
+        if event.type() == QEvent.Type.Close:
+            self.keeper.close()
+        return False
 
     @property
     def study(self) -> Study:
@@ -154,11 +163,10 @@ class Workspace(QObject):
         if self._history.redo():
             self._tell(before)
 
-    def open_study(self, study: Study, project: Path | None) -> None:
+    def open_study(self, study: Study) -> None:
         """Put another study in place of this one; its history is gone, so the caller asks and saves first."""
         before = self.study
         self._history = History(study)
-        self.project = project
         self._follow_head(before)
         self.opened.emit()
         self.changed.emit(before, study)
@@ -170,6 +178,12 @@ class Workspace(QObject):
             self._load_head()  # the file may be another by now
         else:
             self.edit(text or f"Use {path.name}", after)
+
+    def move_head(self, path: Path | None) -> None:
+        """Say that the head's file lies elsewhere now; it is the same head, and nothing to undo."""
+        before = self.study
+        self._history.amend(replace(before, head=path))
+        self.changed.emit(before, self.study)
 
     @property
     def sources(self) -> list[Source]:

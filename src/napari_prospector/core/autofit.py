@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from napari_prospector.errors import ProspectorWarning
 __all__ = [
     "DEFAULTS",
     "OPTIONS",
+    "OnTried",
     "Selection",
     "Tried",
     "affordable_concepts",
@@ -89,6 +90,10 @@ class Tried:
     def is_near(self) -> bool:
         """Whether the data do not tell this one from the chosen one."""
         return not (self.behind_low > 0 or self.behind_high < 0)
+
+
+OnTried = Callable[[tuple[Tried, ...]], None]
+"""Told all that was tried so far, best first."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,11 @@ def is_informative(juries: Sequence[Jury]) -> bool:
 
 
 def choose_kernel(
-    training: TrainingSet, settings: FitSettings, options: dict[str, tuple[Any, ...]], juries: Sequence[Jury]
+    training: TrainingSet,
+    settings: FitSettings,
+    options: dict[str, tuple[Any, ...]],
+    juries: Sequence[Jury],
+    on_tried: OnTried | None = None,
 ) -> tuple[FitSettings, tuple[Tried, ...]]:
     """Choose concepts, radius and kernel of the evidence map.
 
@@ -197,6 +206,8 @@ def choose_kernel(
         Values to try of ``n_concepts``, ``radius`` and ``kernel``.
     juries
         One for each target.
+    on_tried
+        Told what was tried so far, each time that there is more.
 
     Returns
     -------
@@ -210,11 +221,16 @@ def choose_kernel(
     grid = [(k, r, options["kernel"][0]) for k, r in itertools.product(sizes, options["radius"])]
     scores = _held_out_scores(few, settings, grid)
     best = max(grid, key=lambda candidate: _excess(scores[candidate], juries))
+    if on_tried is not None:
+        on_tried(judged({("evidence", *c): s for c, s in scores.items()}, juries, ("evidence", *best)))
     if len(options["kernel"]) > 1:
         more = [(*best[:2], kernel) for kernel in options["kernel"][1:]]
         scores |= _held_out_scores(few, settings, more)
         best = max([best, *more], key=lambda candidate: _excess(scores[candidate], juries))
-    return _with(settings, best), judged({("evidence", *c): s for c, s in scores.items()}, juries, ("evidence", *best))
+    tried = judged({("evidence", *c): s for c, s in scores.items()}, juries, ("evidence", *best))
+    if on_tried is not None:
+        on_tried(tried)
+    return _with(settings, best), tried
 
 
 def choose_map(

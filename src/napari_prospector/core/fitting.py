@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_prospector.core.autofit import (
     DEFAULTS,
     OPTIONS,
+    OnTried,
     Selection,
     Tried,
     affordable_concepts,
@@ -87,6 +88,7 @@ def learn(
     labels: ClassLabels,
     groups: Sequence[Hashable] | None,
     report: Report | None,
+    on_tried: OnTried | None = None,
 ) -> Learned:
     """Fit concepts, kernels and read-outs with the parameters of a head, choosing those that are ``"auto"``."""
     options = _options(head)
@@ -104,7 +106,7 @@ def learn(
     settings = head.fit_settings(**_first_choice(options))
     tried: tuple[Tried, ...] = ()
     if criterion == "excess" and is_chosen:
-        settings, tried = choose_kernel(training, settings, options, juries)
+        settings, tried = choose_kernel(training, settings, options, juries, on_tried)
     parts = cross_fit(training, settings)
     teachers = token_scores(training, parts, settings.radius, of_sample=is_refined)
     limits = dict(teachers.limits)
@@ -114,6 +116,8 @@ def learn(
         refinement = refine(training, teachers, trainers, juries, n_categories)
         limits["refined"] = color_limit(refinement.scores.ravel())
         maps = choose_map(refinement.maps(), settings, juries, criterion) if juries else ()
+        if on_tried is not None:
+            on_tried((*tried, *maps))
     n_groups = len(set(group_codes(groups, len(folds)).tolist()))
     selection = Selection(tried, maps, criterion, len(folds), n_groups)
     return Learned(training, settings, parts, refinement, selection, limits)

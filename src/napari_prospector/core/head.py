@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from napari_prospector.core.autofit import OnTried
 from napari_prospector.core.calibration import calibrate
 from napari_prospector.core.classkernels import KERNEL_MAPS, MAPS, class_shares, weight_arrays
 from napari_prospector.core.concept_edits import ConceptEdits
@@ -147,6 +148,7 @@ class ProspectorHead(BaseEstimator):
         labels: ArrayLike,
         groups: Sequence[Hashable] | None = None,
         report: Report | None = None,
+        on_tried: OnTried | None = None,
     ) -> Self:
         """Fit concepts, kernels, read-outs, calibration and colour limits, and choose what is not given.
 
@@ -160,6 +162,8 @@ class ProspectorHead(BaseEstimator):
             Group (patient) of each datum, None for a datum of its own; a group is never divided between folds.
         report
             Told (stage, done, total).
+        on_tried
+            Told what was tried so far (`Tried`, best first), each time that there is more.
 
         Returns
         -------
@@ -187,7 +191,7 @@ class ProspectorHead(BaseEstimator):
         check_parameters(self)
         known = class_labels(graphs, labels, groups, self.positive)
         self.classes_, self.target_ = known.classes, known.target
-        learned = learn(self, graphs, known, groups, report)
+        learned = learn(self, graphs, known, groups, report, on_tried)
         self.quantizer_, self.kernels_ = learned.parts[0].quantizer, learned.parts[0].kernels
         self.radius_, self.kernel_ = learned.settings.radius, learned.settings.kernels["kernel"]
         self.refiner_ = None if learned.refinement is None else learned.refinement.refiner

@@ -1,0 +1,76 @@
+"""What each key does, as a page: the same table that the keys are bound from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QTextBrowser, QVBoxLayout, QWidget
+
+__all__ = ["KEYS", "Key", "help_html", "show_help"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key and what it does.
+
+    Attributes
+    ----------
+    keys
+        As Qt writes them; "Ctrl" is Command on macOS.
+    where
+        The widget or layer that must have the focus; "anywhere" in the window.
+    does
+        One sentence.
+    """
+
+    keys: str
+    where: str
+    does: str
+
+
+KEYS = (
+    Key("Ctrl+Z", "any Prospector widget", "Undo the last edit, of whichever widget."),
+    Key("Ctrl+Shift+Z", "any Prospector widget", "Do it again."),
+)
+
+WIDGETS = (
+    ("Start", "begin: the sample, slides of your own, or a project; where your work is kept"),
+    ("Slides", "the cohort: label slides, embed them"),
+    ("Annotate", "regions by class: to measure against, or to learn from"),
+    ("Fit", "learn a head from labels or regions"),
+    ("Prospect", "draw where the class lives; thresholds, top regions, export"),
+    ("Concepts", "what the head tells apart: name, merge, hide, see examples"),
+    ("Why", "click a place: its score in parts, and its nearest examples"),
+)
+
+
+def help_html() -> str:
+    """Return the page."""
+    rows = "".join(
+        f"<tr><td><b>{escape(key.keys)}</b></td><td>{escape(key.where)}</td><td>{escape(key.does)}</td></tr>"
+        for key in KEYS
+    )
+    widgets = "".join(f"<li><b>{escape(name)}</b>: {escape(what)}</li>" for name, what in WIDGETS)
+    return (
+        f"<h3>Widgets</h3><p>All are under Plugins › Prospector.</p><ul>{widgets}</ul>"
+        f'<h3>Keys</h3><table cellpadding="4">{rows}</table>'
+        "<p>On macOS, Ctrl is Command.</p>"
+    )
+
+
+def show_help(parent: QWidget) -> QDialog:
+    """Open the page over a widget."""
+    dialog = QDialog(parent)
+    dialog.setWindowTitle("Prospector: keys and help")
+    dialog.resize(620, 520)
+    page = QTextBrowser()
+    page.setHtml(help_html())
+    page.setAccessibleName("Keys and help")
+    buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+    buttons.rejected.connect(dialog.reject)
+    column = QVBoxLayout(dialog)
+    column.addWidget(page)
+    column.addWidget(buttons)
+    dialog.show()
+    return dialog

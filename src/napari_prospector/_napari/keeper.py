@@ -1,0 +1,249 @@
+"""Nothing is lost: the study of a viewer is written to its project a moment after every change.
+
+A study that has no project yet is kept in one without a name, in the user's own folder for programs' files. It is
+offered again at the next start, so closing napari asks nothing and loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Steps
+from napari_prospector._napari.tasks import Task, show_failure
+from napari_prospector.errors import ProspectorError
+from napari_prospector.study.project import Study
+
+if TYPE_CHECKING:
+    from napari_prospector._napari.workspace import Workspace
+    from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.study.project_files import Project
+
+__all__ = ["ProjectKeeper", "Unnamed", "forget_unnamed", "unnamed_projects", "user_folder"]
+
+SAVE_AFTER_MS = 800
+
+
+@dataclass(frozen=True)
+class Unnamed:
+    """Work that was never given a name.
+
+    Attributes
+    ----------
+    folder
+        Its project.
+    saved_at
+        Seconds since 1970.
+    summary
+        What is in it.
+    """
+
+    folder: Path
+    saved_at: float
+    summary: str
+
+
+class ProjectKeeper(QObject):
+    """Saves the study of a workspace, by itself.
+
+    Parameters
+    ----------
+    workspace
+        What is kept.
+    view
+        Says what is open in the viewer, in types of JSON; called in the GUI thread.
+    """
+
+    saved = Signal()
+    """All is on the disk."""
+    problem_changed = Signal()
+    """Look at `problem`."""
+
+    def __init__(self, workspace: Workspace, view: Callable[[], Mapping[str, Any]]) -> None:
+        super().__init__(workspace)
+        self._workspace, self._view = workspace, view
+        self.project: Project | None = None
+        self.problem: str | None = None
+        self._task: Task | None = None
+        self._is_dirty = False
+        self._kept_head: ProspectorHead | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SAVE_AFTER_MS)
+        self._timer.timeout.connect(self.save)
+        workspace.changed.connect(self.touch)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the user has given the project a place."""
+        return self.project is not None and self.project.folder.parent != unnamed_folder()
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether all is on the disk."""
+        return not self._is_dirty and self._task is None
+
+    def touch(self, *_: Any) -> None:
+        """Save in a moment, for something has changed."""
+        self._is_dirty = True
+        self._timer.start()
+
+    def save(self) -> None:
+        """Save now, in a thread; what changes meanwhile is saved next."""
+        if self._task is not None or not self._is_dirty:
+            return
+        self._is_dirty = False
+        task = Task(self._saving(), self)
+        task.finished.connect(self._end)
+        self._task = task
+        task.start()
+
+    def adopt(self, project: Project) -> None:
+        """Keep the study in this project from now on; the one before is closed."""
+        if self.project is not None:
+            self.project.close()
+        self.project = project
+
+    def save_as(self, folder: Path) -> Callable[[], Steps[tuple[Project, Study]]]:
+        """Return what writes the study to another project and takes its own heads along; give the result to `move`.
+
+        Parameters
+        ----------
+        folder
+            Of the new project; it must not hold one.
+        """
+        study, view, old = self._workspace.study, dict(self._view()), self.project
+
+        def steps() -> Steps[tuple[Project, Study]]:
+            from napari_prospector.errors import StorageError
+            from napari_prospector.study.project_files import Project
+
+            yield JobProgress(f"Saving {folder.name}")
+            if (folder / "project.json").exists():
+                raise StorageError(f"{folder.name} holds a project already. Choose another name.")
+            project = Project(folder)
+            moved = study
+            if old is not None and study.head is not None and study.head.parent == old.heads:
+                project.heads.mkdir(exist_ok=True)
+                shutil.copytree(old.heads, project.heads, dirs_exist_ok=True)
+                moved = replace(study, head=project.heads / study.head.name)
+            project.save(moved, view)
+            return project, moved
+
+        return steps
+
+    def move(self, moved: tuple[Project, Study]) -> None:
+        """Go on in the project that `save_as` wrote; an unnamed one is no longer needed."""
+        before = None if self.is_named or self.project is None else self.project.folder
+        self.adopt(moved[0])
+        if before is not None:
+            forget_unnamed(before)
+        if moved[1] != self._workspace.study:
+            self._workspace.move_head(moved[1].head)
+        self.touch()
+
+    def close(self) -> None:
+        """Let go of the project; what is unsaved is written first, here and now."""
+        self._timer.stop()
+        if self._is_dirty and self._task is None:
+            for _ in self._saving()():
+                pass
+        if self.project is not None:
+            self.project.close()
+
+    def _saving(self) -> Callable[[], Steps[None]]:
+        """Return what saves the study as it is now."""
+        study, view, head = self._workspace.study, dict(self._view()), self._workspace.head
+        is_edited = head is not None and study.concepts is not None and head is not self._kept_head
+
+        def steps() -> Steps[None]:
+            from napari_prospector.study.project_files import Project
+
+            yield JobProgress("Saving")
+            if self.project is None:
+                self.project = Project(unnamed_folder() / f"{uuid.uuid4().hex[:12]}.prospect-project")
+            self.project.save(study, view)
+            if is_edited and head is not None and study.head is not None:
+                head.save(study.head)
+                self._kept_head = head
+
+        return steps
+
+    def _end(self, outcome: Any) -> None:
+        """Tell what came of saving; where it failed the next change tries again."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.deleteLater()
+        before = self.problem
+        self.problem = outcome.sentence if isinstance(outcome, Refusal) else None
+        if isinstance(outcome, Failure):
+            show_failure(outcome)
+            self.problem = f"Saving met a bug: {type(outcome.error).__name__}."
+        if self.problem is not None:
+            self._is_dirty = True
+            if self.problem != before:
+                from napari.utils.notifications import show_error
+
+                show_error(self.problem)
+        if self.problem != before:
+            self.problem_changed.emit()
+        if self.problem is None and self._is_dirty:
+            self._timer.start()
+        elif self.problem is None:
+            self.saved.emit()
+
+
+def user_folder() -> Path:
+    """Return the folder for what programs keep for a user, as the system has it."""
+    if sys.platform == "win32":
+        home = Path(os.environ.get("APPDATA", Path.home() / "AppData" / "Roaming"))
+    elif sys.platform == "darwin":
+        home = Path.home() / "Library" / "Application Support"
+    else:
+        home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return home / "napari-prospector"
+
+
+def unnamed_folder() -> Path:
+    """Return where projects without a name are kept."""
+    return user_folder() / "unnamed"
+
+
+def unnamed_projects() -> list[Unnamed]:
+    """Return the work without a name that is open nowhere and not empty, newest first; empty ones are removed."""
+    from napari_prospector.study.project_files import Project
+
+    found = []
+    for file in unnamed_folder().glob("*.prospect-project/project.json"):
+        folder = file.parent
+        # damaged or open elsewhere: not to be offered, and not to be removed
+        with contextlib.suppress(ProspectorError, OSError), Project(folder) as project:
+            study = project.study
+            if not (study.slides or study.annotations or study.head):
+                shutil.rmtree(folder)
+                continue
+            n_regions = sum(map(len, study.annotations.values()))
+            summary = f"{len(study.slides)} slides, {n_regions} regions" + (", a head" if study.head else "")
+            found.append(Unnamed(folder, file.stat().st_mtime, summary))
+    return sorted(found, key=lambda unnamed: -unnamed.saved_at)
+
+
+def forget_unnamed(folder: Path) -> None:
+    """Remove work without a name; the caller has asked."""
+    if folder.parent == unnamed_folder():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def when(saved_at: float) -> str:
+    """Return a time as people say it."""
+    return time.strftime("%d %B, %H:%M", time.localtime(saved_at))

@@ -1,0 +1,249 @@
+"""The first widget: three ways to begin, what was being worked on, and where it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_prospector._napari.docks import show_named
+from napari_prospector._napari.keeper import forget_unnamed, unnamed_projects, when
+from napari_prospector._napari.progress import JobProgress, Steps
+from napari_prospector._napari.recent import note_recent, recent_projects
+from napari_prospector._napari.reopening import Reopening, read_for_viewer
+from napari_prospector._napari.tasks import TaskBar
+from napari_prospector._napari.workspace import workspace_of
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_prospector._napari.keeper import Unnamed
+    from napari_prospector.study.project_files import Project
+
+__all__ = ["StartWidget"]
+
+WIDGET = "Start"
+SUFFIX = ".prospect-project"
+RESEARCH = "For research use only; not a medical device."
+
+
+class StartWidget(QWidget):
+    """Begin: the sample, slides of one's own, or a project.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer that is worked in.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self._workspace = workspace_of(napari_viewer)
+        self.sample_button = QPushButton("Try the sample")
+        self.slides_button = QPushButton("Open slides …")
+        self.project_button = QPushButton("Open a project …")
+        self.recent = QListWidget()
+        self.recent.setAccessibleName("Recent work")
+        self.recent.setToolTip("Enter or a double click opens it.")
+        self.kept = QLabel()
+        self.kept.setWordWrap(True)
+        self.kept.setTextFormat(Qt.TextFormat.PlainText)
+        self.save_button = QPushButton("Save project as …")
+        self.forget_button = QPushButton("Forget")
+        self.help_button = QPushButton("Keys and help")
+        self.bar = TaskBar()
+        self._lay_out()
+        self._connect()
+        self.refresh()
+        self.look_for_recent()
+
+    def _lay_out(self) -> None:
+        """Put the three ways over what was worked on, and where it is kept under it."""
+        column = QVBoxLayout(self)
+        column.addWidget(_text("Where on a slide does a class live, and why? Learn it from labels of whole slides."))
+        for button, sentence in (
+            (self.sample_button, "A small cohort of drawn slides with labels: everything works on it, offline."),
+            (self.slides_button, "Slide files, folders of them, or a table (CSV) with labels."),
+            (self.project_button, "Go on where you left off: slides, labels, annotations, heads and layers."),
+        ):
+            button.setMinimumHeight(34)
+            button.setToolTip(sentence)
+            column.addWidget(button)
+            column.addWidget(_text(sentence, small=True))
+        column.addWidget(_line())
+        self.recent_title = QLabel("Recent work")
+        column.addWidget(self.recent_title)
+        self.recent.setMaximumHeight(130)
+        column.addWidget(self.recent)
+        row = QHBoxLayout()
+        for button in (self.save_button, self.forget_button, self.help_button):
+            row.addWidget(button)
+        column.addWidget(self.kept)
+        column.addLayout(row)
+        column.addWidget(self.bar)
+        column.addStretch(1)
+        column.addWidget(_text(RESEARCH, small=True))
+        self.forget_button.setToolTip("Remove the chosen work without a name from the disk; asks first.")
+        self.save_button.setToolTip("Give this work a name and a place; it is kept there from then on.")
+        self.help_button.setToolTip("What each key does, and what each widget is for.")
+
+    def _connect(self) -> None:
+        """Listen to buttons, the list and the keeper."""
+        self.sample_button.clicked.connect(self.try_sample)
+        self.slides_button.clicked.connect(self.open_slides)
+        self.project_button.clicked.connect(self._ask_project)
+        self.save_button.clicked.connect(self._ask_place)
+        self.forget_button.clicked.connect(self._ask_forget)
+        self.help_button.clicked.connect(self.show_help)
+        self.recent.itemActivated.connect(self._open_item)
+        self.recent.currentItemChanged.connect(self.refresh)
+        keeper = self._workspace.keeper
+        keeper.saved.connect(self.refresh)
+        keeper.problem_changed.connect(self.refresh)
+        self._workspace.changed.connect(self.refresh)
+
+    def refresh(self, *_: Any) -> None:
+        """Say where the work is kept."""
+        keeper = self._workspace.keeper
+        if keeper.problem is not None:
+            text = f"Not saved: {keeper.problem}"
+        elif keeper.is_named and keeper.project is not None:
+            text = f"Project {keeper.project.folder.name}: every change is saved by itself."
+        elif keeper.project is not None:
+            text = "This work has no name yet. It is kept by itself, and offered here at the next start."
+        else:
+            text = "Every change is kept by itself; nothing has been changed yet."
+        self.kept.setText(text)
+        item = self.recent.currentItem()
+        self.forget_button.setEnabled(item is not None and item.data(Qt.ItemDataRole.UserRole)[0] == "unnamed")
+        is_empty = self.recent.count() == 0
+        self.recent.setVisible(not is_empty)
+        self.recent_title.setVisible(not is_empty)
+
+    def look_for_recent(self) -> None:
+        """List recent projects and work without a name; they are read in a thread."""
+        self.bar.run(_recent_steps, self._list_recent)
+
+    def try_sample(self) -> None:
+        """Draw the sample cohort, unless it was drawn before, and open its first slide."""
+        self._viewer.open_sample("napari-prospector", "cohort")
+
+    def open_slides(self) -> None:
+        """Open the table of slides, where files are added."""
+        show_named(self._viewer, "Slides")
+
+    def open_project(self, folder: Path) -> None:
+        """Open a project in place of what is there, which is kept."""
+        keeper = self._workspace.keeper
+        if keeper.project is not None and keeper.project.folder == folder:
+            self.bar.say(f"{folder.name} is open already.")
+            return
+        self.bar.run(read_for_viewer(folder), self._take_project)
+
+    def show_help(self) -> None:
+        """Show what each key does."""
+        from napari_prospector._napari.help_page import show_help
+
+        show_help(self)
+
+    def _take_project(self, project: Project) -> None:
+        """Show a project that was read."""
+        keeper = self._workspace.keeper
+        if not keeper.is_saved:
+            keeper.save()
+        keeper.adopt(project)
+        note_recent(project.folder)
+        Reopening(self._viewer, self._workspace, project.view, self.bar).start(project.study)
+        self.look_for_recent()
+
+    def _list_recent(self, found: tuple[list[Path], list[Unnamed]]) -> None:
+        """Show what was worked on lately."""
+        self.recent.clear()
+        for unnamed in found[1]:
+            self._add_item(f"Without a name, {when(unnamed.saved_at)}: {unnamed.summary}", "unnamed", unnamed.folder)
+        for folder in found[0]:
+            self._add_item(folder.name.removesuffix(SUFFIX), "project", folder)
+        self.refresh()
+
+    def _add_item(self, text: str, kind: str, folder: Path) -> None:
+        """Add a line to what was worked on."""
+        item = QListWidgetItem(text)
+        item.setData(Qt.ItemDataRole.UserRole, (kind, str(folder)))
+        self.recent.addItem(item)
+
+    def _open_item(self, item: QListWidgetItem) -> None:
+        """Open what was worked on."""
+        self.open_project(Path(item.data(Qt.ItemDataRole.UserRole)[1]))
+
+    def _ask_project(self) -> None:
+        """Ask for a project's folder."""
+        chosen = QFileDialog.getExistingDirectory(self, "Open a project: a folder whose name ends in .prospect-project")
+        if chosen:
+            self.open_project(Path(chosen))
+
+    def _ask_place(self) -> None:
+        """Ask where the project is to be kept."""
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save the project as", f"study{SUFFIX}", f"Projects (*{SUFFIX})")
+        if chosen:
+            self.save_as(Path(chosen))
+
+    def save_as(self, folder: Path) -> None:
+        """Keep the work in this folder from now on."""
+        named = folder if folder.name.endswith(SUFFIX) else folder.with_name(folder.name + SUFFIX)
+        keeper = self._workspace.keeper
+
+        def done(moved: Any) -> None:
+            keeper.move(moved)
+            note_recent(named)
+            self.bar.say(f"Kept in {named.name} from now on.")
+            self.refresh()
+
+        self.bar.run(keeper.save_as(named), done)
+
+    def _ask_forget(self) -> None:
+        """Remove work without a name, after asking."""
+        item = self.recent.currentItem()
+        if item is None:
+            return
+        asked = QMessageBox.question(self, "Forget this work?", f"{item.text()}\n\nIt cannot be brought back.")
+        if asked == QMessageBox.StandardButton.Yes:
+            forget_unnamed(Path(item.data(Qt.ItemDataRole.UserRole)[1]))
+            self.look_for_recent()
+
+
+def _recent_steps() -> Steps[tuple[list[Path], list[Unnamed]]]:
+    """Look for recent projects and for work without a name."""
+    yield JobProgress("Looking for recent work")
+    return recent_projects(), unnamed_projects()
+
+
+def _text(sentence: str, small: bool = False) -> QLabel:
+    """Return a sentence."""
+    label = QLabel(sentence)
+    label.setWordWrap(True)
+    if small:
+        font = label.font()
+        font.setPointSizeF(font.pointSizeF() * 0.9)
+        label.setFont(font)
+    return label
+
+
+def _line() -> QFrame:
+    """Return a thin line."""
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    return line

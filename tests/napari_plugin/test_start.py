@@ -1,0 +1,179 @@
+"""The first widget, and the keeper that loses nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qtpy.QtWidgets import QMessageBox
+
+from napari_prospector._napari import keeper as keeper_module
+from napari_prospector._napari.docks import show_widget
+from napari_prospector._napari.keeper import unnamed_projects
+from napari_prospector._napari.start_widget import StartWidget
+from napari_prospector._napari.workspace import Workspace, workspace_of
+from napari_prospector.study.annotations import Region
+from napari_prospector.study.project import StudySlide
+from napari_prospector.study.project_files import Project, read_project
+
+LONG_MS = 20_000
+
+
+@pytest.fixture
+def workspace(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setattr(keeper_module, "SAVE_AFTER_MS", 20)
+    return workspace_of(viewer)
+
+
+@pytest.fixture
+def start(viewer: Any, workspace: Workspace, qtbot: Any) -> StartWidget:
+    widget = show_widget(viewer, StartWidget, "Start")
+    qtbot.waitUntil(lambda: not widget.bar.is_running, timeout=LONG_MS)
+    return widget
+
+
+def add_slide(workspace: Workspace, path: Path, label: str | None = "tumour") -> None:
+    workspace.edit(f"Add {path.name}", workspace.study.with_slides([StudySlide(path, label)]))
+
+
+def saved(workspace: Workspace, qtbot: Any) -> Path:
+    """Wait until all is on the disk; return the project's folder."""
+    qtbot.waitUntil(lambda: workspace.keeper.is_saved and workspace.keeper.project is not None, timeout=LONG_MS)
+    assert workspace.keeper.project is not None
+    return workspace.keeper.project.folder
+
+
+def test_the_three_ways_to_begin_have_a_sentence_each(start: StartWidget) -> None:
+    for button in (start.sample_button, start.slides_button, start.project_button):
+        assert button.isEnabled()
+        assert button.toolTip().endswith(".")
+    assert not start.recent.isVisibleTo(start)
+    assert "nothing has been changed" in start.kept.text()
+
+
+def test_every_change_is_kept_without_asking(
+    workspace: Workspace, start: StartWidget, tmp_path: Path, qtbot: Any
+) -> None:
+    add_slide(workspace, tmp_path / "a.svs")
+    folder = saved(workspace, qtbot)
+    assert read_project(folder)[0] == workspace.study
+    assert "no name yet" in start.kept.text()
+    workspace.undo()
+    saved(workspace, qtbot)
+    assert read_project(folder)[0].slides == ()
+
+
+def test_work_without_a_name_is_offered_again_after_a_crash(workspace: Workspace, tmp_path: Path, qtbot: Any) -> None:
+    add_slide(workspace, tmp_path / "a.svs")
+    saved(workspace, qtbot)
+    assert unnamed_projects() == [], "what is open is not offered"
+    assert workspace.keeper.project is not None
+    workspace.keeper.project.close()  # as the system does when a process dies
+    (found,) = unnamed_projects()
+    assert found.summary == "1 slides, 0 regions"
+
+
+def test_a_project_is_saved_under_a_name_and_opened_in_another_viewer(
+    viewer: Any, workspace: Workspace, start: StartWidget, tmp_path: Path, qtbot: Any, planted: Any, user_folder: Path
+) -> None:
+    slide = planted.write(tmp_path / "a.tif")
+    viewer.open(str(slide), plugin="napari-prospector")
+    add_slide(workspace, slide)
+    unnamed = saved(workspace, qtbot)
+    viewer.layers["a"].opacity = 0.37
+    start.save_as(tmp_path / "mine")
+    qtbot.waitUntil(lambda: not start.bar.is_running, timeout=LONG_MS)
+    folder = tmp_path / "mine.prospect-project"
+    assert workspace.keeper.is_named
+    assert not unnamed.exists()
+    add_slide(workspace, tmp_path / "gone.tif", None)
+    assert saved(workspace, qtbot) == folder
+
+    workspace.keeper.close()
+    study = read_project(folder)[0]
+    workspace.edit("Forget all", replace(study, slides=()))  # another viewer, with other work
+    workspace.keeper.project = None
+    start.open_project(folder)
+    qtbot.waitUntil(lambda: not start.bar.is_running, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: "a" in viewer.layers, timeout=LONG_MS)
+    assert [path.path.name for path in workspace.study.slides] == ["a.tif", "gone.tif"]
+    assert viewer.layers["a"].opacity == pytest.approx(0.37)
+    assert workspace.undo_text is None
+    start.look_for_recent()
+    qtbot.waitUntil(lambda: start.recent.count() >= 1, timeout=LONG_MS)
+    assert "mine" in [start.recent.item(row).text() for row in range(start.recent.count())]
+
+
+def test_a_folder_that_is_no_project_is_refused(start: StartWidget, tmp_path: Path, qtbot: Any) -> None:
+    start.open_project(tmp_path)
+    qtbot.waitUntil(lambda: not start.bar.is_running, timeout=LONG_MS)
+    assert "There is no project in" in start.bar.status.text()
+
+
+def test_a_project_that_is_open_elsewhere_is_refused(start: StartWidget, tmp_path: Path, qtbot: Any) -> None:
+    with Project(tmp_path / "a.prospect-project") as project:
+        project.save(project.study, {})
+        start.open_project(project.folder)
+        qtbot.waitUntil(lambda: not start.bar.is_running, timeout=LONG_MS)
+    assert "one writer at a time" in start.bar.status.text()
+
+
+def test_a_disk_that_is_full_is_told_and_tried_again(
+    workspace: Workspace, start: StartWidget, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari.utils import notifications
+
+    notes: list[Any] = []
+    monkeypatch.setattr(notifications.notification_manager, "dispatch", notes.append)
+    add_slide(workspace, tmp_path / "a.svs")
+    folder = saved(workspace, qtbot)
+    replace_file = os.replace
+
+    def full(source: Any, target: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    add_slide(workspace, tmp_path / "b.svs")
+    qtbot.waitUntil(lambda: start.kept.text().startswith("Not saved"), timeout=LONG_MS)
+    assert "Free space" in start.kept.text()
+    assert len(notes) == 1
+    monkeypatch.setattr(os, "replace", replace_file)
+    add_slide(workspace, tmp_path / "c.svs")
+    qtbot.waitUntil(lambda: "no name yet" in start.kept.text(), timeout=LONG_MS)
+    assert len(read_project(folder)[0].slides) == 3
+
+
+def test_forgetting_asks_first(
+    workspace: Workspace, start: StartWidget, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_slide(workspace, tmp_path / "a.svs")
+    folder = saved(workspace, qtbot)
+    assert workspace.keeper.project is not None
+    workspace.keeper.project.close()
+    start.look_for_recent()
+    qtbot.waitUntil(lambda: start.recent.count() == 1, timeout=LONG_MS)
+    start.recent.setCurrentRow(0)
+    for answer, is_there in ((QMessageBox.StandardButton.No, True), (QMessageBox.StandardButton.Yes, False)):
+        monkeypatch.setattr(QMessageBox, "question", lambda *_, answer=answer: answer)
+        start.forget_button.click()
+        assert folder.exists() == is_there
+
+
+def test_help_names_every_key(start: StartWidget, qtbot: Any) -> None:
+    from napari_prospector._napari.help_page import KEYS, help_html
+
+    assert all(key.keys in help_html() and key.does in help_html() for key in KEYS)
+    start.help_button.click()
+
+
+def test_annotations_of_a_closed_window_are_on_the_disk(
+    workspace: Workspace, viewer: Any, tmp_path: Path, qtbot: Any
+) -> None:
+    square = Region((([(0.0, 0.0), (0.0, 9.0), (9.0, 9.0)],),), label="tumour")
+    workspace.edit("Draw", workspace.study.with_regions("layer:x", [square]))
+    viewer.window._qt_window.close()
+    file = next(keeper_module.unnamed_folder().glob("*/project.json"))
+    assert read_project(file.parent)[0].regions("layer:x")[0].id == square.id
