@@ -33,6 +33,7 @@ def test_every_command_is_offered_somewhere() -> None:
         one.command for one in contributions.widgets or ()
     }
     offered |= {getattr(one, "command", "") for one in contributions.sample_data or ()}
+    offered |= {one.command for one in contributions.writers or ()}
     assert {command.id for command in contributions.commands or ()} == offered
 
 
@@ -54,7 +55,7 @@ def test_files_of_others_are_not_claimed(plugin: Any, npe2pm: Any, file: str) ->
             "case7.dcm",
             "case7.czi",
         ),
-        *("case7.ome.zarr", "case7.zarr", "tumour.prospector"),
+        *("case7.ome.zarr", "case7.zarr", "tumour.prospector", "case7.evidence.prospect.ome.zarr"),
     ],
 )
 def test_our_files_are_claimed(plugin: Any, npe2pm: Any, file: str) -> None:
