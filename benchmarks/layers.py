@@ -99,7 +99,7 @@ def pyramid(layer: tuple[Any, dict[str, Any], str]) -> tuple[Any, dict[str, Any]
     """Return the same layer as levels of every second cell."""
     array, arguments, kind = layer
     levels = [array]
-    while max(levels[-1].shape) > 256:
+    while max(levels[-1].shape) > 256 or len(levels) < 2:
         levels.append(levels[-1][::2, ::2])
     return levels, {**arguments, "multiscale": True}, kind
 

@@ -19,6 +19,7 @@ COMMANDS = [
     "fit",
     "map",
     "evaluate",
+    "concepts",
     "view",
     "info",
     "quality",

@@ -77,7 +77,7 @@ def test_without_a_name_the_best_map_is_written_and_every_file_says_which_it_is(
         assert written.map == shown
         assert [path.name for path in written.files] == [f"a.{shown}.ome.tif", "a.concepts.ome.tif", f"a.{shown}.csv"]
         np.testing.assert_allclose(tifffile.imread(written.files[0]).ravel(), head.prospect(graph, shown), rtol=1e-6)
-        assert written.files[2].read_text(encoding="utf-8").splitlines()[0].endswith(f"{shown},concept")
+        assert written.files[2].read_text(encoding="utf-8").splitlines()[0].endswith(f"{shown},concept,concept_name")
     with pytest.raises(InvalidInputError, match="map must be one of 'evidence', 'decision', 'refined'"):
         write_slide_map(tmp_path / "none", head, tmp_path / "a.tokens.zarr", "saliency")
     assert not (tmp_path / "none").exists()

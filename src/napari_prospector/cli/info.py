@@ -91,6 +91,7 @@ def _head(file: Path) -> Description:
     from napari_prospector.core.head import load_head
 
     head = load_head(file)
+    edits = head.concept_edits_
     result = {
         "kind": "head",
         "parameters": head.get_params(),
@@ -109,7 +110,9 @@ def _head(file: Path) -> Description:
         "brier": head.brier_,
         "is_calibrated": head.is_calibrated_,
         "concept_names": head.concept_names_,
-        "notes": list(head.notes_),
+        "merged_concepts": [group for group in map(edits.members, edits.representatives) if len(group) > 1],
+        "hidden_concepts": sorted(edits.hidden),
+        "notes": [*head.notes_, *edits.notes()],
         **head.card_,
     }
     lines = head.describe().splitlines()

@@ -31,6 +31,7 @@ _ORDER = (
     "fit",
     "map",
     "evaluate",
+    "concepts",
     "view",
     "info",
     "quality",

@@ -226,6 +226,10 @@ class ConceptEdits:
         """
         return replace(self, highlighted=frozenset() if concepts is None else self._group_of(concepts))
 
+    def merged(self, concepts: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+        """Return the representatives of concepts, of any shape: what merging makes one has one number."""
+        return np.asarray(np.asarray(self.groups, dtype=np.int32)[concepts])
+
     def kept_weights(self, kernel: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return a kernel (p,) with 0 for hidden concepts and every pair with one; itself where none is hidden."""
         if not self.hidden:

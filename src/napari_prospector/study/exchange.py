@@ -90,7 +90,7 @@ def write_slide_map(
         graph, mask, geometry = grid.graph(), grid.mask, grid.geometry
         slide, fingerprint = str(grid.attrs["slide_name"]), str(grid.attrs["slide_fingerprint"])
     map_name = head.best_map_ if map_name is None else map_name
-    scores, concepts = head.prospect(graph, map_name, target), head.concepts(graph)
+    scores, concepts = head.prospect(graph, map_name, target), head.concept_edits_.merged(head.concepts(graph))
     encoder = (head.card_.get("encoder") or {}).get("name")
     origin = Origin(slide, str(looked_for), head_name, encoder, fingerprint, geometry)
     shown = MapFile(
@@ -101,7 +101,9 @@ def write_slide_map(
     name = Path(slide).stem
     files = _write_files(out / name, shown, ome_zarr)
     table = out / f"{name}.{map_name}.csv"
-    files.insert(2, write_token_table(table, mask, geometry, {map_name: scores, "concept": concepts}))
+    names = np.asarray(head.concept_edits_.names)[concepts]
+    columns: dict[str, ArrayLike] = {map_name: scores, "concept": concepts, "concept_name": names}
+    files.insert(2, write_token_table(table, mask, geometry, columns))
     probability = head.predict_proba([graph])[0, head.classes_.tolist().index(looked_for)]
     return SlideMap(name, map_name, str(looked_for), float(probability), tuple(files))
 
@@ -207,6 +209,8 @@ def write_token_table(
 ) -> Path:
     """Write one line per token: place on the grid, level-0 box, centre in µm, and the given columns.
 
+    Numbers are written so that reading them gives the same; text as it is.
+
     Raises
     ------
     StorageError
@@ -221,5 +225,10 @@ def write_token_table(
         for token, (row, col) in enumerate(zip(rows.tolist(), cols.tolist(), strict=True)):
             row_px, col_px, _, _ = geometry.box(row, col)
             place = [row, col, row_px, col_px, geometry.tile, f"{centres[token, 0]:.3f}", f"{centres[token, 1]:.3f}"]
-            writer.writerow([*place, *(repr(column[token].item()) for column in values.values())])
+            writer.writerow([*place, *(_cell(column[token].item()) for column in values.values())])
     return Path(path)
+
+
+def _cell(value: object) -> str:
+    """Return what stands for a value in a table."""
+    return value if isinstance(value, str) else repr(value)

@@ -67,7 +67,7 @@ class SlidePicture:
     map_name, target
         Which map, and of which class.
     concepts, concept_names
-        Shape (n_tokens,), and a name for each concept there is.
+        Shape (n_tokens,), and a name for each concept there is; of merged concepts the representative's.
     overview, overview_scale
         The slide, (h, w, 3) uint8, and level-0 pixels per pixel (row, col); None: not at hand.
     truth
@@ -154,7 +154,7 @@ def picture_of(
         limit=head.color_limits_[map_name],
         map_name=map_name,
         target=str(shown),
-        concepts=head.concepts(graph),
+        concepts=head.concept_edits_.merged(head.concepts(graph)),
         concept_names=tuple(head.concept_names_),
         overview=overview,
         overview_scale=scale,
@@ -386,7 +386,8 @@ def _draw_concepts(axes: Axes, below: Axes, picture: SlidePicture) -> None:
     _lay(axes, picture, colors[picture.concepts])
     frequent = np.argsort(-np.bincount(picture.concepts, minlength=len(colors)), kind="stable")
     present = [c for c in frequent if (picture.concepts == c).any()]
-    axes.set_title(f"concepts ({len(present)} of {len(colors)} occur)", **_TITLE)
+    n_groups = len(set(picture.concept_names))  # merged concepts share a name
+    axes.set_title(f"concepts ({len(present)} of {n_groups} occur)", **_TITLE)
     below.set(xlim=(0, 3), ylim=(0, 4.2))
     for place, concept in enumerate(present[:_MOST_IN_LEGEND]):
         col, row = divmod(place, 4)
