@@ -37,6 +37,17 @@ def test_every_command_is_offered_somewhere() -> None:
     assert {command.id for command in contributions.commands or ()} == offered
 
 
+@pytest.mark.parametrize(
+    "name", [widget.display_name for widget in PluginManifest.from_file(MANIFEST).contributions.widgets or ()]
+)
+def test_every_widget_opens_and_fits_beside_the_canvas_of_a_small_screen(viewer: Any, name: str) -> None:
+    _, widget = viewer.window.add_plugin_dock_widget("napari-prospector", name)
+    least = getattr(widget, "native", widget).minimumSizeHint()  # magicgui's own are wrapped
+    # of 1280 x 800, what napari's title, menu and status bar, and a canvas worth looking at, leave
+    assert 0 < least.width() <= 480
+    assert 0 < least.height() <= 690
+
+
 @pytest.mark.parametrize("file", ["photo.png", "photo.jpg", "cells.nd2", "volume.n5", "case7.svs.txt"])
 def test_files_of_others_are_not_claimed(plugin: Any, npe2pm: Any, file: str) -> None:
     assert "napari-prospector" not in {reader.plugin_name for reader in npe2pm.iter_compatible_readers([file])}
