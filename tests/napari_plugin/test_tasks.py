@@ -11,6 +11,7 @@ import pytest
 from napari_prospector._napari.progress import JobProgress, Steps, reported
 from napari_prospector._napari.tasks import TaskBar
 from napari_prospector.errors import InvalidInputError
+from napari_prospector.tokens.stopping import check_stop
 
 
 @pytest.fixture
@@ -173,3 +174,39 @@ def test_errors_of_one_long_call_pass() -> None:
 
     with pytest.raises(InvalidInputError, match="Give labels"):
         list(reported(work))
+
+
+def test_cancel_stops_within_a_step_that_asks(bar: TaskBar, qtbot: Any) -> None:
+    begun = threading.Event()
+
+    def steps() -> Steps[int]:
+        yield JobProgress("One long step")
+        begun.set()
+        for _ in range(3000):
+            check_stop()
+            time.sleep(0.01)
+        return 1
+
+    bar.run(steps, pytest.fail)
+    qtbot.waitUntil(begun.is_set)
+    with qtbot.waitSignal(bar.finished, timeout=2000):
+        bar.cancel()
+    assert bar.status.text() == "Stopped. The first ones are kept."
+
+
+def test_one_long_call_that_nobody_waits_for_ends_where_it_looks() -> None:
+    ended = threading.Event()
+
+    def work(tell: Any) -> None:
+        tell(JobProgress("Working"))
+        try:
+            while True:
+                check_stop()
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    steps = reported(work)
+    next(steps)
+    steps.close()
+    assert ended.wait(5)

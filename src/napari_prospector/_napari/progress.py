@@ -11,6 +11,7 @@ from threading import Event
 from typing import TypeAlias, TypeVar
 
 from napari_prospector.errors import ProspectorError
+from napari_prospector.tokens.stopping import StopRequested, stopping_when
 
 __all__ = ["Failure", "JobProgress", "Outcome", "Refusal", "Steps", "Stopped", "TimeLeft", "reported", "stoppable"]
 
@@ -113,7 +114,7 @@ def stoppable(steps: Steps[Result], stop: Event) -> Steps[Outcome[Result]]:
     steps
         The job. It is closed, and with it the files that it holds, in this thread before the generator returns.
     stop
-        Looked at after each step.
+        Looked at after each step, and within steps by what calls `check_stop`.
 
     Yields
     ------
@@ -130,11 +131,14 @@ def stoppable(steps: Steps[Result], stop: Event) -> Steps[Outcome[Result]]:
     try:
         with closing(steps):
             while not stop.is_set():
-                progress = next(steps)
+                with stopping_when(stop.is_set):
+                    progress = next(steps)
                 now = time.monotonic()
                 if progress.stage != stage or progress.found is not None or now - told_at >= TELL_EVERY_S:
                     told_at, stage = now, progress.stage
                     yield progress
+        return Stopped()
+    except StopRequested:
         return Stopped()
     except StopIteration as finished:
         result: Result = finished.value
@@ -145,10 +149,6 @@ def stoppable(steps: Steps[Result], stop: Event) -> Steps[Outcome[Result]]:
         return Failure(error)
 
 
-class _Abandoned(BaseException):
-    """Nobody waits for the work any more; no handler of errors is to stop this."""
-
-
 def reported(work: Callable[[Callable[[JobProgress], None]], Result]) -> Steps[Result]:
     """Do what is one long call, and tells how far it is, as steps.
 
@@ -156,7 +156,7 @@ def reported(work: Callable[[Callable[[JobProgress], None]], Result]) -> Steps[R
     ----------
     work
         Is given a function to tell its progress with. It runs in a thread of its own and must write nothing: closing
-        these steps returns at once, and makes the next telling end the work.
+        these steps returns at once, and makes the next telling, or the next `check_stop`, end the work.
 
     Yields
     ------
@@ -175,11 +175,11 @@ def reported(work: Callable[[Callable[[JobProgress], None]], Result]) -> Steps[R
 
     def tell(progress: JobProgress) -> None:
         if abandoned.is_set():
-            raise _Abandoned
+            raise StopRequested
         told.put(progress)
 
     executor = ThreadPoolExecutor(1, "napari-prospector work")
-    future = executor.submit(work, tell)
+    future = executor.submit(_watched, lambda: work(tell), abandoned)
     future.add_done_callback(lambda _: told.put(None))
     executor.shutdown(wait=False)
     try:
@@ -187,6 +187,12 @@ def reported(work: Callable[[Callable[[JobProgress], None]], Result]) -> Steps[R
     finally:
         abandoned.set()
     return future.result()
+
+
+def _watched(work: Callable[[], Result], abandoned: Event) -> Result:
+    """Do a piece of work that ends, where it looks, once nobody waits for it."""
+    with stopping_when(abandoned.is_set):
+        return work()
 
 
 def _told(told: queue.SimpleQueue[JobProgress | None]) -> Iterator[JobProgress]:

@@ -89,7 +89,7 @@ class Cohort:
     name: str = "cohort"
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], check_files: bool = True) -> Self:
+    def read(cls, path: str | os.PathLike[str], check_files: bool = True, needs_labels: bool = True) -> Self:
         """Read a table.
 
         Parameters
@@ -99,6 +99,8 @@ class Cohort:
             its folder.
         check_files
             Whether the files that it names must exist.
+        needs_labels
+            Whether every row must have a label; else an empty one is read as "".
 
         Returns
         -------
@@ -115,7 +117,7 @@ class Cohort:
         """
         table = Path(path)
         lines = _lines(table)
-        rows, problems = _parse(lines, table)
+        rows, problems = _parse(lines, table, _REQUIRED if needs_labels else ("path",))
         problems += _conflicts(rows)
         if problems:
             raise InvalidInputError(_told(table.name, problems))
@@ -254,7 +256,7 @@ def _lines(table: Path) -> list[tuple[int, list[str]]]:
         ) from error
 
 
-def _parse(lines: list[tuple[int, list[str]]], table: Path) -> tuple[list[CohortRow], list[str]]:
+def _parse(lines: list[tuple[int, list[str]]], table: Path, filled: Sequence[str]) -> tuple[list[CohortRow], list[str]]:
     """Turn lines, header first, into rows; return them and what is wrong with the others."""
     if not lines:
         raise InvalidInputError(f"{table.name} must start with a header, at least 'path,label'; it is empty.")
@@ -266,7 +268,7 @@ def _parse(lines: list[tuple[int, list[str]]], table: Path) -> tuple[list[Cohort
                 f"line {line} has {len(cells)} cells for {len(columns)} columns; quote cells with separators"
             )
             continue
-        row, wrong = _row(line, dict(zip(columns, cells, strict=False)), table.parent)
+        row, wrong = _row(line, dict(zip(columns, cells, strict=False)), table.parent, filled)
         problems += wrong
         if row is not None:
             rows.append(row)
@@ -290,9 +292,9 @@ def _columns(header: list[str], table: str) -> list[str]:
     return columns
 
 
-def _row(line: int, cells: dict[str, str], folder: Path) -> tuple[CohortRow | None, list[str]]:
+def _row(line: int, cells: dict[str, str], folder: Path, filled: Sequence[str]) -> tuple[CohortRow | None, list[str]]:
     """Turn the cells of one line into a row, or say what is wrong with it."""
-    problems = [f"line {line}, column {column}: must not be empty" for column in _REQUIRED if not cells.get(column)]
+    problems = [f"line {line}, column {column}: must not be empty" for column in filled if not cells.get(column)]
     split = cells.get("split", "").casefold() or None
     if split not in (None, *_SPLITS):
         problems.append(f"line {line}, column split: must be train, test or empty; got {cells['split']!r}")
@@ -306,7 +308,7 @@ def _row(line: int, cells: dict[str, str], folder: Path) -> tuple[CohortRow | No
     return (
         CohortRow(
             path=Path(os.path.normpath(place / cells["path"])),
-            label=cells["label"],
+            label=cells.get("label", ""),
             group=cells.get("group") or None,
             split=split,
             mpp=mpp,

@@ -8,7 +8,8 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from napari_prospector.tokens.encoders.projection import Projection
 if TYPE_CHECKING:
     from napari_prospector.tokens.embed import EmbedProgress
 
-__all__ = ["Embedded", "SlideJob", "embed_cohort"]
+__all__ = ["Embedded", "SlideJob", "embed_cohort", "embed_one"]
 
 _MOST_REASONS = 20
 _BUSY_FOR_S = 60.0  # a writer that Dask takes for dead may still be at work; it stops at its next step
@@ -213,19 +214,66 @@ def _embed(
     busy_for_s: float = 0.0,
 ) -> Embedded:
     """Embed one slide; what is wrong with it becomes its row."""
+    steps = embed_one(job, encoder, tissue=tissue, busy_for_s=busy_for_s, **options)
+    done, failed, started = 0, 0, time.perf_counter()
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            row: Embedded = end.value
+            return row
+        done, failed = step.done - step.failed, step.failed
+        if on_step is not None:
+            on_step(job, step)
+        if is_cancelled():
+            steps.close()
+            error = f"{job.slide.name} was cancelled; what is finished is kept."
+            return Embedded(job.slide.name, str(job.tokens), done, failed, error, time.perf_counter() - started)
+
+
+def embed_one(
+    job: SlideJob,
+    encoder: Encoder,
+    *,
+    tissue: Mapping[str, Any] | None = None,
+    busy_for_s: float = 0.0,
+    **options: Any,
+) -> Generator[EmbedProgress, None, Embedded]:
+    """Embed one slide batch by batch; whoever closes the generator has cancelled, and what is finished is kept.
+
+    Parameters
+    ----------
+    job
+        The slide; a finished store is left as it is, one that was begun goes on.
+    encoder
+        Loaded.
+    tissue
+        Keywords of `tissue_mask`; None for its defaults.
+    busy_for_s
+        How long to wait while another process writes the store.
+    **options
+        Keywords of `embed_slide`.
+
+    Yields
+    ------
+    EmbedProgress
+        After each batch, the first one before any.
+
+    Returns
+    -------
+    Embedded
+        With the error, a sentence, where the slide is not finished; no `ProspectorError` is raised.
+    """
     started, done, failed = time.perf_counter(), 0, 0
     reasons: list[str] = []
     error = None
     try:
-        for step in _steps_when_free(job, encoder, tissue, options, busy_for_s):
-            done, failed = step.done - step.failed, step.failed
-            told = [f"tile ({tile.row}, {tile.col}) failed: {tile.reason}" for tile in step.failures]
-            reasons += told[: _MOST_REASONS - len(reasons)]
-            if on_step is not None:
-                on_step(job, step)
-            if is_cancelled():
-                error = f"{job.slide.name} was cancelled; what is finished is kept."
-                break
+        with closing(_steps_when_free(job, encoder, tissue, options, busy_for_s)) as steps:
+            for step in steps:
+                done, failed = step.done - step.failed, step.failed
+                told = [f"tile ({tile.row}, {tile.col}) failed: {tile.reason}" for tile in step.failures]
+                reasons += told[: _MOST_REASONS - len(reasons)]
+                yield step
     except ProspectorError as problem:
         error = str(problem)
     seconds = time.perf_counter() - started
@@ -238,7 +286,7 @@ def _steps_when_free(
     tissue: Mapping[str, Any] | None,
     options: Mapping[str, Any],
     busy_for_s: float,
-) -> Iterator[EmbedProgress]:
+) -> Generator[EmbedProgress]:
     """Yield the progress of one slide, once nobody else writes its store."""
     stop = time.monotonic() + busy_for_s
     while True:
@@ -253,7 +301,7 @@ def _steps_when_free(
 
 def _steps(
     job: SlideJob, encoder: Encoder, tissue: Mapping[str, Any] | None, options: Mapping[str, Any]
-) -> Iterator[EmbedProgress]:
+) -> Generator[EmbedProgress]:
     """Yield the progress of one slide."""
     from napari_prospector.tokens.embed import embed_slide
     from napari_prospector.tokens.slides import open_slide

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from napari_prospector.tokens.patches import TokenLayout
 from napari_prospector.tokens.slides import Slide, open_slide
 from napari_prospector.tokens.tissue import TissueMask, tissue_mask
 
-__all__ = ["EmbeddingEstimate", "SlideEstimate", "count_tokens", "estimate_embedding"]
+__all__ = ["EmbeddingEstimate", "SlideEstimate", "count_tokens", "estimate_embedding", "estimate_steps"]
 
 # The first batches of a trial compile, fill the queue of reads and find the batch size.
 _LEAST_STEPS = 3
@@ -157,6 +157,33 @@ def estimate_embedding(
     >>> estimate = estimate_embedding(["case7.svs"], load_encoder("stain-texture"))  # doctest: +SKIP
     >>> estimate.n_tiles, estimate.seconds / 3600, estimate.n_bytes / 1e9  # doctest: +SKIP
     """
+    steps = estimate_steps(slides, encoder, mpps=mpps, tissue=tissue, seconds=seconds, **options)
+    while True:
+        try:
+            found = next(steps)
+        except StopIteration as end:
+            estimate: EmbeddingEstimate = end.value
+            return estimate
+        if report is not None:
+            report(found)
+
+
+def estimate_steps(
+    slides: Iterable[Slide | str | Path],
+    encoder: Encoder,
+    *,
+    mpps: Iterable[float | None] = (),
+    tissue: Mapping[str, Any] | None = None,
+    seconds: float = 4.0,
+    **options: Any,
+) -> Generator[SlideEstimate, None, EmbeddingEstimate]:
+    """Do what `estimate_embedding` does, slide by slide; parameters, result and errors are the same.
+
+    Yields
+    ------
+    SlideEstimate
+        Each slide once it has been looked at.
+    """
     if not seconds > 0:
         raise InvalidInputError(f"seconds must be above 0; got {seconds!r}. About 4 serves.")
     sizes = iter(mpps)
@@ -172,8 +199,7 @@ def estimate_embedding(
             except ProspectorError as problem:
                 name = place.name if isinstance(place, Slide) else Path(place).name
                 found.append(SlideEstimate(name, 0, 0, 0, 0.0, str(problem)))
-            if report is not None:
-                report(found[-1])
+            yield found[-1]
     speeds = {name: trial.tokens_per_second for name, trial in trials.items()}
     is_untrained = encoder.card.loader == "timm" and encoder.card.weights_sha256 is None
     return EmbeddingEstimate(tuple(found), speeds, encoder.card.name, is_untrained)

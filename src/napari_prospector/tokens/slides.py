@@ -25,6 +25,7 @@ from napari_prospector.errors import FileFormatError, InvalidInputError, PixelSi
 from napari_prospector.tokens.fingerprints import file_fingerprint
 from napari_prospector.tokens.segments import WHITE
 from napari_prospector.tokens.shrinking import aligned, block_means
+from napari_prospector.tokens.stopping import check_stop
 
 __all__ = ["MPP_RANGE", "WHITE", "Level", "PixelSize", "Slide", "open_slide", "stated_pixel_size"]
 
@@ -299,7 +300,7 @@ class Slide(ABC):
         corners = [(row, col) for row in range(0, rows, step_rows) for col in range(0, cols, step_cols)]
         with ThreadPoolExecutor(_N_THREADS, thread_name_prefix="overview") as pool:
             for _ in pool.map(fill, *zip(*corners, strict=True)):
-                pass
+                check_stop()  # what has not begun is dropped with the iterator
         self._tell(problems)
         return image
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_prospector.errors import InvalidInputError, UnknownNameError
 from napari_prospector.tokens.slides import WHITE
+from napari_prospector.tokens.stopping import check_stop
 from napari_prospector.tokens.tilereader import TileReader, Tiles
 from napari_prospector.tokens.tissue import glass_colour
 
@@ -224,6 +225,7 @@ def _sample(reader: TileReader, tokens: NDArray[np.int64]) -> NDArray[np.uint8]:
     step = max(1, int(np.ceil(np.sqrt(reader.geometry.tile_px**2 / _MOST_TILE_PIXELS))))
     samples = [np.empty((0, 3), np.uint8)]
     for index in chosen:
+        check_stop()
         tiles = reader.read(tokens[index : index + 1])
         if not tiles.reasons:
             samples.append(tiles.pixels[0, ::step, ::step].reshape(-1, 3))

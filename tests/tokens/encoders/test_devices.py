@@ -15,6 +15,7 @@ from napari_prospector.errors import InvalidInputError, NotEnoughMemoryError, Pr
 from napari_prospector.tokens.encoders.cards import EncoderCard, load_encoder  # noqa: E402
 from napari_prospector.tokens.encoders.devices import TorchDevice, fitting_batch  # noqa: E402
 from napari_prospector.tokens.encoders.torch_encoder import TimmEncoder  # noqa: E402
+from napari_prospector.tokens.stopping import StopRequested, stopping_when
 
 GIB = 2**30
 CARD = EncoderCard("tiny", "timm", "timm:test_vit", tile_px=160, mpp=0.5, mean=(0.5,) * 3, std=(0.3,) * 3)
@@ -163,3 +164,16 @@ def test_two_lanes_on_cuda_give_what_one_gives(model: Any) -> None:
     with ThreadPoolExecutor(encoder.lanes) as pool:
         for ours, alone in zip(pool.map(encoder.encode, batches), expected, strict=True):
             np.testing.assert_array_equal(ours, alone)
+
+
+def test_a_batch_that_nobody_wants_any_more_is_left_between_layers(model: Any) -> None:
+    encoder, asked = TimmEncoder(model, CARD), []
+
+    def is_stopped() -> bool:
+        asked.append(1)
+        return len(asked) > 5
+
+    with pytest.raises(StopRequested), stopping_when(is_stopped):
+        encoder.encode(tiles(3))
+    assert len(asked) == 6
+    assert np.isfinite(encoder.encode(tiles(3))).all()

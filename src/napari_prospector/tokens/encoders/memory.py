@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector.errors import NotEnoughMemoryError, ProspectorError, ProspectorWarning
+from napari_prospector.tokens.stopping import check_stop
 
 __all__ = ["BatchSize", "in_turns", "is_out_of_memory"]
 
@@ -99,6 +100,7 @@ def in_turns(encode: Encode, tiles: NDArray[np.uint8], size: BatchSize) -> NDArr
     parts: list[NDArray[np.float32]] = []
     start = 0
     while start < len(tiles):
+        check_stop()
         part = tiles[start : start + size.tiles]
         problem = None
         try:

@@ -16,6 +16,7 @@ from napari_prospector.tokens.encoders.devices import TorchDevice, checked_devic
 from napari_prospector.tokens.encoders.heads import check_pooling, n_prefix_of, pooled_features
 from napari_prospector.tokens.encoders.memory import BatchSize, in_turns, is_out_of_memory
 from napari_prospector.tokens.encoders.patch_maps import patch_map
+from napari_prospector.tokens.stopping import check_stop
 
 __all__ = ["TimmEncoder", "checked_device", "patch_px_of"]
 
@@ -63,6 +64,10 @@ class TimmEncoder:
         self._model.to(device=self._device.torch, memory_format=torch.channels_last)
         self._features: Callable[[torch.Tensor], torch.Tensor] = self._model.forward_features
         self._padded = False
+        if self._device.kind != "cuda":
+            # a batch of a large model takes many seconds here; its layers are where it can be left
+            for layer in self._model.modules():
+                layer.register_forward_pre_hook(_stop_between_layers)
         self._size = BatchSize(card.name, 1)
         work, n_dims = self._measure()
         self._size.tiles = self._device.batch_size(work, lambda n: self._encoded(self._blank(n), self._pooled))
@@ -184,6 +189,11 @@ class TimmEncoder:
                 f"Encoder {self.card.name!r} cannot take tiles of tile_px={self.card.tile_px}: {problem}"
             ) from problem
         return float(counter.get_total_flops()), int(pooled.shape[1])
+
+
+def _stop_between_layers(layer: torch.nn.Module, arguments: object) -> None:
+    """Leave a batch that nobody wants any more."""
+    check_stop()
 
 
 def patch_px_of(model: torch.nn.Module, tile_px: int) -> int | None:
