@@ -15,7 +15,7 @@ from napari_prospector.errors import InvalidInputError, NotEnoughMemoryError, Pr
 from napari_prospector.tokens.encoders.cards import EncoderCard, load_encoder  # noqa: E402
 from napari_prospector.tokens.encoders.devices import TorchDevice, fitting_batch  # noqa: E402
 from napari_prospector.tokens.encoders.torch_encoder import TimmEncoder  # noqa: E402
-from napari_prospector.tokens.stopping import StopRequested, stopping_when
+from napari_prospector.tokens.stopping import StopRequested, stopping_when  # noqa: E402
 
 GIB = 2**30
 CARD = EncoderCard("tiny", "timm", "timm:test_vit", tile_px=160, mpp=0.5, mean=(0.5,) * 3, std=(0.3,) * 3)
