@@ -62,7 +62,7 @@ def finish(panel: ProspectPanel, qtbot: Any) -> None:
 def start_slowly(panel: ProspectPanel, qtbot: Any) -> None:
     """Start, and wait until tiles are being embedded."""
     panel.run_button.click()
-    qtbot.waitUntil(lambda: panel.progress.value() >= 1, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: panel.tasks.progress.value() >= 1, timeout=LONG_MS)
 
 
 def names(viewer: Any) -> list[str]:
@@ -71,16 +71,16 @@ def names(viewer: Any) -> list[str]:
 
 def test_the_panel_says_what_is_missing(viewer: Any, slide_file: Path, head_file: Path, qtbot: Any) -> None:
     panel = show_panel(viewer)
-    assert panel.status.text() == "Open a slide: drop its file on the viewer."
+    assert panel.hint.text() == "Open a slide: drop its file on the viewer."
     assert not panel.run_button.isEnabled()
     viewer.open(str(slide_file), plugin=OURS)
     assert panel.form.slide.currentText() == "case7"
     assert panel.form.slide_caption.text() == "1,427 × 1,787 px, 0.5 µm per pixel"
-    assert "Choose a head" in panel.status.text()
+    assert "Choose a head" in panel.hint.text()
     panel.choose_head(head_file)
-    assert panel.status.text() == "square.prospector is being loaded."
+    assert panel.hint.text() == "square.prospector is being loaded."
     qtbot.waitUntil(panel.run_button.isEnabled, timeout=LONG_MS)
-    assert panel.status.text() == ""
+    assert panel.hint.isHidden()
     assert panel.form.target.currentText() == "tumour"
     assert panel.form.tokens.edit.placeholderText() == "case7.tif.mean-colour.tokens.zarr"
 
@@ -90,20 +90,20 @@ def test_from_slide_to_map(viewer: Any, panel: ProspectPanel, planted: Any, qtbo
     assert panel.is_running
     assert not panel.run_button.isEnabled()
     finish(panel, qtbot)
-    assert names(viewer) == ["case7", "case7 · concepts", "case7 · evidence"]
+    assert names(viewer) == ["case7", "case7 · concepts", "case7 · decision", "case7 · evidence"]
     drawn, concepts = viewer.layers["case7 · evidence"], viewer.layers["case7 · concepts"]
     expected = np.zeros(planted.grid, bool)
     expected[planted.tokens] = True
     np.testing.assert_array_equal(np.nan_to_num(drawn.data) > 0, expected)
     assert drawn.contrast_limits[0] == -drawn.contrast_limits[1]
-    assert not concepts.visible
+    assert [layer.visible for layer in viewer.layers] == [True, False, False, True]
     slide = viewer.layers["case7"]
     corner_px = np.array([place.start for place in planted.pixels]) - 0.5
     corner_token = np.array([place.start for place in planted.tokens]) - 0.5
     for layer in (drawn, concepts):
         assert layer.data_to_world(corner_token) == pytest.approx(slide.data_to_world(corner_px))
         assert provenance(layer)["head"] == "square.prospector"
-    assert "tumour" in panel.status.text()
+    assert "tumour" in panel.verdict.text()
     assert panel.color_bar.isVisibleTo(panel)
     assert not said
 
@@ -126,18 +126,17 @@ def test_the_best_map_of_the_head_is_drawn_unless_another_is_chosen(
     assert "best map: refined" in panel.form.head_caption.text()
     panel.run_button.click()
     finish(panel, qtbot)
-    assert names(viewer) == ["case7", "case7 · concepts", "case7 · refined"]
+    assert names(viewer) == ["case7", "case7 · concepts", "case7 · evidence", "case7 · decision", "case7 · refined"]
     drawn = viewer.layers["case7 · refined"]
     assert provenance(drawn)["map"] == "refined"
-    assert drawn.contrast_limits[1] == pytest.approx(panel._head.color_limits_["refined"])  # type: ignore[union-attr]
+    assert drawn.contrast_limits[1] == pytest.approx(panel.workspace.head.color_limits_["refined"])  # type: ignore[union-attr]
     inside = np.zeros(planted.grid, bool)
     inside[planted.tokens] = True
     assert np.nanmin(drawn.data[inside]) > np.nanmax(drawn.data[~inside])
     assert "refined for tumour" in panel.color_bar.toolTip()
     panel.form.map.setCurrentText("evidence")
-    panel.run_button.click()
-    finish(panel, qtbot)
-    assert names(viewer)[-2:] == ["case7 · concepts", "case7 · evidence"]
+    assert "evidence for tumour" in panel.color_bar.toolTip()
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["case7", "case7 · evidence"]
 
 
 def test_the_maps_that_are_offered_are_those_of_the_head(
@@ -188,12 +187,12 @@ def test_cancel_takes_effect_within_two_seconds_and_the_job_goes_on_later(
     viewer: Any, panel: ProspectPanel, slide_file: Path, qtbot: Any
 ) -> None:
     start_slowly(panel, qtbot)
-    assert " of " in panel.status.text()
+    assert " of " in panel.tasks.status.text()
     pressed = time.perf_counter()
-    panel.cancel_button.click()
+    panel.tasks.cancel_button.click()
     finish(panel, qtbot)
     assert time.perf_counter() - pressed < 2
-    assert "Stopped" in panel.status.text()
+    assert "Stopped" in panel.tasks.status.text()
     assert names(viewer) == ["case7"]
     grid = TokenGrid.open(slide_file.with_name("case7.tif.mean-colour.tokens.zarr"))
     assert not grid.is_complete
@@ -212,7 +211,7 @@ def test_removing_the_slide_while_its_job_runs_stops_the_job(
     viewer.layers.remove("case7")
     finish(panel, qtbot)
     assert names(viewer) == []
-    assert panel.status.text() == "The slide was removed, so its job stopped. What was embedded is kept."
+    assert panel.tasks.status.text() == "The slide was removed, so its job stopped. What was embedded is kept."
     assert not panel.run_button.isEnabled()
     assert not said
     TokenGrid.open(slide_file.with_name("case7.tif.mean-colour.tokens.zarr"), "r+").close()
@@ -223,8 +222,10 @@ def test_closing_the_window_while_a_job_runs_is_harmless(viewer: Any, panel: Pro
     from qtpy.QtCore import QThreadPool
 
     start_slowly(panel, qtbot)
-    stop = panel._running.stop  # type: ignore[union-attr]
-    panel._running = None
+    task = panel.tasks._task
+    assert task is not None
+    stop = task._stop
+    panel.tasks._task = None
     viewer.close()
     qtbot.waitUntil(stop.is_set, timeout=LONG_MS)
     assert QThreadPool.globalInstance().waitForDone(2000)
@@ -238,7 +239,7 @@ def test_a_renamed_and_moved_slide_gets_its_map_where_it_is_now(
     slide = viewer.layers["case7"]
     slide.name, slide.scale, slide.translate = "liver", (2, 2), (17, -5)
     finish(panel, qtbot)
-    assert names(viewer) == ["liver", "liver · concepts", "liver · evidence"]
+    assert names(viewer) == ["liver", "liver · concepts", "liver · decision", "liver · evidence"]
     drawn = viewer.layers["liver · evidence"]
     corner = np.array([place.start for place in planted.pixels]) - 0.5
     token = np.array([place.start for place in planted.tokens]) - 0.5
@@ -265,22 +266,22 @@ def test_tokens_of_another_encoder_are_refused_in_a_sentence(
 ) -> None:
     panel.run_button.click()
     finish(panel, qtbot)
-    panel._head.card_["encoder"]["tile_px"] = 71  # type: ignore[union-attr]
+    panel.workspace.head.card_["encoder"]["tile_px"] = 71  # type: ignore[union-attr]
     panel.run_button.click()
     finish(panel, qtbot)
-    assert "71" in panel.status.text()
-    assert [note.message for note in said] == [panel.status.text()]
-    assert "Traceback" not in panel.status.text()
+    assert "71" in panel.tasks.status.text()
+    assert [note.message for note in said] == [panel.tasks.status.text()]
+    assert "Traceback" not in panel.tasks.status.text()
 
 
 def test_a_file_that_is_no_head_is_refused_in_a_sentence(panel: ProspectPanel, tmp_path: Path, qtbot: Any) -> None:
     fake = tmp_path / "fake.prospector"
     fake.write_text("no head")
     panel.choose_head(fake)
-    qtbot.waitUntil(lambda: "fake.prospector is not a head file" in panel.status.text(), timeout=LONG_MS)
+    qtbot.waitUntil(lambda: "fake.prospector is not a head file" in panel.hint.text(), timeout=LONG_MS)
     assert not panel.run_button.isEnabled()
     panel.choose_head(tmp_path / "nowhere.prospector")
-    qtbot.waitUntil(lambda: "No head file at" in panel.status.text(), timeout=LONG_MS)
+    qtbot.waitUntil(lambda: "No head file at" in panel.hint.text(), timeout=LONG_MS)
 
 
 @pytest.mark.parametrize("bug", [RuntimeError("out of memory"), ZeroDivisionError("a bug")])
@@ -298,7 +299,7 @@ def test_a_bug_keeps_its_traceback_and_frees_the_panel(
     ours = [error for _, error, _ in raised if "create_worker.<locals>" not in str(error)]
     assert ours + [note.exception for note in said] == [bug]
     assert bug.__traceback__ is not None
-    assert type(bug).__name__ in panel.status.text()
+    assert type(bug).__name__ in panel.tasks.status.text()
     assert panel.run_button.isEnabled()
 
 
@@ -313,7 +314,7 @@ def test_a_pixel_size_is_asked_for_only_where_none_is_stated(
     viewer.open(str(tmp_path / "photo.png"), plugin="napari")
     assert panel.form.slide.currentText() == "photo"
     assert not panel.form.mpp.isHidden()
-    assert "photo.png states no pixel size" in panel.status.text()
+    assert "photo.png states no pixel size" in panel.hint.text()
     panel.form.mpp.setValue(0.5)
     assert panel.run_button.isEnabled()
     assert panel.request.mpp == 0.5
@@ -321,7 +322,7 @@ def test_a_pixel_size_is_asked_for_only_where_none_is_stated(
 
 def test_weights_are_asked_for_only_where_the_encoder_has_some(panel: ProspectPanel, qtbot: Any) -> None:
     assert panel.form.weights.isHidden()
-    head = panel._head
+    head = panel.workspace.head
     assert head is not None
     head.card_["encoder"]["weights_sha256"] = "ab" * 32
     panel.form.show_head(head, "with weights")
@@ -342,9 +343,47 @@ def test_a_path_can_be_dropped_on_its_field(panel: ProspectPanel, tmp_path: Path
     assert panel.request.tokens == tmp_path / "x.tokens.zarr"
 
 
+@pytest.mark.usefixtures("slow")
+def test_a_job_that_ends_while_another_slide_is_at_hand_draws_on_its_own_slide(
+    viewer: Any, panel: ProspectPanel, planted: Any, tmp_path: Path, qtbot: Any
+) -> None:
+    viewer.open(str(planted.write(tmp_path / "case8.tif", planted=False)), plugin=OURS)
+    panel.form.slide.setCurrentText("case7")
+    start_slowly(panel, qtbot)
+    viewer.layers.selection.active = viewer.layers["case8"]
+    assert panel.form.slide.currentText() == "case8"
+    finish(panel, qtbot)
+    assert "case7 · evidence" in names(viewer)
+    assert "case8 · evidence" not in names(viewer)
+    drawn = viewer.layers["case7 · evidence"]
+    assert provenance(drawn)["slide_id"] == viewer.layers["case7"].unique_id
+    viewer.layers.selection.active = drawn
+    assert panel.form.slide.currentText() == "case7"
+    assert panel.verdict.text().startswith("case7: ")
+
+
+def test_what_was_drawn_is_kept_by_the_workspace_and_forgotten_with_its_slide(
+    viewer: Any, panel: ProspectPanel, planted: Any, qtbot: Any
+) -> None:
+    panel.run_button.click()
+    finish(panel, qtbot)
+    kept = panel.workspace.map_of(panel.workspace.current)
+    assert kept is not None
+    assert set(kept.maps) == {"evidence", "decision"}
+    assert kept.concepts.shape == (kept.graph.n_tokens,)
+    assert kept.shown == "evidence"
+    row, col = (place.start for place in planted.tokens)
+    token = kept.token_at(row, col)
+    assert token is not None
+    assert kept.head.prospect(kept.graph, "evidence")[token] == pytest.approx(kept.maps["evidence"][row, col], rel=1e-6)
+    viewer.layers.remove("case7")
+    assert panel.workspace.maps == ()
+    assert panel.verdict.isHidden()
+
+
 def test_an_array_of_nobodys_file_is_refused_in_a_sentence(viewer: Any, panel: ProspectPanel) -> None:
     viewer.add_image(np.zeros((113, 131, 3), np.uint8), rgb=True, name="array")
-    assert "Layer 'array' was not read from a slide file" in panel.status.text()
+    assert "Layer 'array' was not read from a slide file" in panel.hint.text()
     assert not panel.run_button.isEnabled()
 
 

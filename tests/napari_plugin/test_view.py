@@ -61,7 +61,7 @@ def test_a_map_or_class_that_the_head_lacks_is_refused_and_nothing_is_drawn(
 ) -> None:
     view(slide_file, head_file, viewer=viewer, **asked)
     panel = panel_of(viewer)
-    qtbot.waitUntil(lambda: panel.status.text() == sentence, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: panel.tasks.status.text() == sentence, timeout=LONG_MS)
     assert not panel.is_running
     assert [layer.name for layer in viewer.layers] == ["case7"]
 
@@ -114,7 +114,7 @@ from qtpy.QtCore import QTimer
 from napari_prospector._napari import view
 def look():
     viewer = napari.current_viewer()
-    if len(viewer.layers) == 3:
+    if len(viewer.layers) == 4:
         pathlib.Path({str(done)!r}).write_text(", ".join(layer.name for layer in viewer.layers))
         viewer.close()
 def run():
@@ -132,4 +132,4 @@ sys.exit(view.main(sys.argv[1:]))
         words, env={**os.environ, **homes}, capture_output=True, text=True, timeout=180, check=False
     )
     assert process.returncode == 0, process.stderr
-    assert done.read_text() == "case7, case7 · concepts, case7 · evidence"
+    assert done.read_text() == "case7, case7 · concepts, case7 · decision, case7 · evidence"

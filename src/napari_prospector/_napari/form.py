@@ -37,6 +37,11 @@ class ProspectForm(QWidget):
     """Slide, head, map, class, and the options that only some slides and heads need."""
 
     changed = Signal()
+    """A field is another; of slide, map and head the signals of their own come before."""
+    slide_chosen = Signal(int)
+    """The user chose a slide, by its place in the list."""
+    map_chosen = Signal(str)
+    """The user chose a map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,6 +55,7 @@ class ProspectForm(QWidget):
         self.map.setAccessibleName("Map")
         # what the user chose, not the panel; it outlives the head
         self._chosen_map: str | None = None
+        self._chosen_target: str | None = None
         self.target = QComboBox()
         self.target.setAccessibleName("Class")
         self.mpp = QDoubleSpinBox()
@@ -69,6 +75,8 @@ class ProspectForm(QWidget):
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._lay_out()
         self.map.currentTextChanged.connect(self._note_chosen_map)
+        self.target.currentTextChanged.connect(self._note_chosen_target)
+        self.slide.currentIndexChanged.connect(self.slide_chosen)
         for signal in (self.slide.currentIndexChanged, self.map.currentIndexChanged, self.target.currentIndexChanged):
             signal.connect(lambda _: self.changed.emit())
         self.mpp.valueChanged.connect(lambda _: self.changed.emit())
@@ -109,6 +117,12 @@ class ProspectForm(QWidget):
         self.slide_caption.setVisible(bool(caption))
         self.rows.setRowVisible(self.mpp, needs_mpp)
 
+    def show_head_file(self, path: Path | None) -> None:
+        """Show which file the head is; tells of no change."""
+        self.head.blockSignals(True)
+        self.head.set_path(path)
+        self.head.blockSignals(False)
+
     def show_head(self, head: ProspectorHead | None, caption: str) -> None:
         """Describe the head, list its maps and classes, and ask for weights if its encoder has some."""
         self.head_caption.setText(caption)
@@ -119,7 +133,9 @@ class ProspectForm(QWidget):
         if head is not None:
             names = [str(name) for name in head.classes_]
             self.target.addItems(names)
-            self.target.setCurrentIndex(names.index(str(head.target_)) if head.target_ is not None else -1)
+            own = None if head.target_ is None else str(head.target_)
+            shown = self._chosen_target if self._chosen_target in names else own
+            self.target.setCurrentIndex(-1 if shown is None else names.index(shown))
         self.target.blockSignals(False)
         self._list_maps(head)
 
@@ -138,12 +154,17 @@ class ProspectForm(QWidget):
     def _note_chosen_map(self, name: str) -> None:
         """Remember the user's choice; lists are filled with signals blocked."""
         self._chosen_map = name
+        self.map_chosen.emit(name)
 
     def show_tokens(self, default: Path | None) -> None:
         """Say where the tokens will be kept unless the user says otherwise."""
         text = "" if default is None else str(default)
         self.tokens.edit.setPlaceholderText(default.name if default is not None else "beside the slide")
         self.tokens.edit.setToolTip(text)
+
+    def _note_chosen_target(self, name: str) -> None:
+        """Remember the user's choice; lists are filled with signals blocked."""
+        self._chosen_target = name
 
     @property
     def asked_mpp(self) -> float | None:
@@ -165,6 +186,7 @@ def _caption() -> QLabel:
     """Return a small label for what is known about the field above it."""
     label = QLabel()
     label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     font = label.font()
     font.setPointSizeF(font.pointSizeF() * 0.9)

@@ -1,9 +1,10 @@
-"""The job of the panel, off the GUI thread: a slide and a head in, a map and concepts on the token grid out."""
+"""The job of the panel, off the GUI thread: a slide and a head in, all maps and the concepts of its tokens out."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,42 +15,51 @@ from napari_prospector._napari.request import ProspectJob, encoder_of
 from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorError
 
 if TYPE_CHECKING:
+    from napari_prospector._napari.painter import MapPainter
+    from napari_prospector.core.graph import TokenGraph
+    from napari_prospector.core.head import ProspectorHead
     from napari_prospector.tokens.encoders.cards import Encoder
     from napari_prospector.tokens.geometry import GridGeometry
     from napari_prospector.tokens.slides import Slide
     from napari_prospector.tokens.store import TokenGrid
 
-__all__ = ["ProspectResult", "prospect"]
+__all__ = ["ProspectResult", "class_of", "prospect"]
 
 
 @dataclass(frozen=True, eq=False)
 class ProspectResult:
-    """What a job found, on the token grid.
+    """What a job found.
 
     Attributes
     ----------
     job
         What was asked.
+    tokens
+        Folder of the token grid.
     geometry
         Of the grid.
-    scores
-        Shape (rows, cols), float32; NaN where there is no token.
-    concepts
-        Shape (rows, cols), int32; -1 where there is no token.
+    mask
+        Shape (rows, cols): where there is a token.
+    graph
+        The tokens, in the order of `mask`.
+    painter
+        Draws the maps again when concepts are hidden; it knows the concept of each token.
+    maps
+        Name to scores of every map that the head draws, shape (rows, cols), float32; NaN where there is no token.
     probabilities
         Of each class for the whole slide.
-    limit
-        The score at the end of the colours.
     n_failed
         Tiles that could not be read or embedded.
     """
 
     job: ProspectJob
+    tokens: Path
     geometry: GridGeometry
-    scores: NDArray[np.float32]
-    concepts: NDArray[np.int32]
+    mask: NDArray[np.bool_]
+    graph: TokenGraph
+    painter: MapPainter
+    maps: dict[str, NDArray[np.float32]]
     probabilities: dict[str, float]
-    limit: float
     n_failed: int
 
     def verdict(self) -> str:
@@ -61,13 +71,23 @@ class ProspectResult:
         return "\n".join([*lines, *self.job.head.notes_, *self.job.head.concept_edits_.notes()])
 
     @property
+    def scores(self) -> NDArray[np.float32]:
+        """The map that was asked for, (rows, cols); NaN where there is no token."""
+        return self.maps[self.job.map]
+
+    @property
+    def concepts(self) -> NDArray[np.int32]:
+        """The concept of every cell as it was learned, (rows, cols); -1 where there is no token."""
+        return self.painter.concept_grid()
+
+    @property
     def target(self) -> str:
         """The class that the map looks for."""
         return self.job.target or str(self.job.head.target_)
 
 
 def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Steps[ProspectResult]:
-    """Embed what is missing of a slide, then draw the map.
+    """Embed what is missing of a slide, then draw all maps of the head.
 
     Closing the generator at any yield leaves a token grid from which the same job goes on.
 
@@ -91,27 +111,30 @@ def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Steps[Prosp
     ProspectorError
         With a sentence for the user.
     """
+    from napari_prospector._napari.painter import MapPainter
+
     yield JobProgress("Opening the slide")
     grid = yield from _finished_tokens(job, time_left or TimeLeft())
     yield JobProgress("Reading the embeddings")
     without = job.head.card_.get("without", {})
-    graph = grid.graph(without=without)
+    graph, mask = grid.graph(without=without), grid.usable(without)
     yield JobProgress("Finding the concepts")
-    mask = grid.usable(without)
-    concepts = np.full(mask.shape, -1, np.int32)
-    concepts[mask] = job.head.concepts(graph)
-    yield JobProgress(f"Drawing the {job.map} map")
-    scores = np.full(mask.shape, np.nan, np.float32)
-    scores[mask] = job.head.prospect(graph, map=job.map, target=_label(job))
+    painter = MapPainter(job.head, graph, mask)
+    maps: dict[str, NDArray[np.float32]] = {}
+    for name in job.head.maps_:
+        yield JobProgress(f"Drawing the {name} map")
+        maps[name] = painter.scores(name, class_of(job.head, job.target))
     yield JobProgress("Judging the whole slide")
     chances = np.asarray(job.head.predict_proba([graph]))[0]
     return ProspectResult(
         job=job,
+        tokens=grid.path,
         geometry=grid.geometry,
-        scores=scores,
-        concepts=concepts,
+        mask=mask,
+        graph=graph,
+        painter=painter,
+        maps=maps,
         probabilities={str(name): float(p) for name, p in zip(job.head.classes_, chances, strict=True)},
-        limit=float(job.head.color_limits_[job.map]),
         n_failed=int(grid.counts()["failed"]),
     )
 
@@ -210,6 +233,6 @@ def _load_encoder(job: ProspectJob, grid: TokenGrid | None = None) -> Encoder:
     return encoder
 
 
-def _label(job: ProspectJob) -> Any:
-    """Return the class as the head holds it, not as the panel spells it."""
-    return next((name for name in job.head.classes_ if str(name) == job.target), None)
+def class_of(head: ProspectorHead, name: str | None) -> Any:
+    """Return the class as the head holds it, not as the panel spells it; None for None."""
+    return next((label for label in head.classes_ if str(label) == name), None)

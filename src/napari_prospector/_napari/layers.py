@@ -204,6 +204,7 @@ def map_layer(
     map: str,
     limit: float,
     noted: dict[str, Any] | None = None,
+    visible: bool = True,
 ) -> LayerTuple:
     """Return a prospect map as an image with symmetric colours, one cell per token.
 
@@ -221,6 +222,8 @@ def map_layer(
         The score at the end of the colours, the same on every slide of the head.
     noted
         More for the layer's metadata.
+    visible
+        Whether the layer is shown at once.
 
     Returns
     -------
@@ -233,6 +236,7 @@ def map_layer(
         "name": f"{slide} · {map}",
         "metadata": {METADATA_KEY: about},
         **map_look(limit),
+        "visible": visible,
         **placement.of_grid(geometry),
     }
     return np.asarray(scores, dtype=np.float32), arguments, "image"
@@ -409,8 +413,10 @@ def map_colormap() -> Any:
     return Colormap(map_colors(), name="prospect")
 
 
-def result_layers(result: ProspectResult, placement: Placement, slide: str) -> list[LayerTuple]:
-    """Return the concepts (hidden) and the map of a finished job, in the order in which they are added.
+def result_layers(
+    result: ProspectResult, placement: Placement, slide: str, slide_id: object = None
+) -> list[LayerTuple]:
+    """Return the concepts and all maps of a finished job, in the order in which they are added; the last is shown.
 
     Parameters
     ----------
@@ -418,28 +424,43 @@ def result_layers(result: ProspectResult, placement: Placement, slide: str) -> l
         What the job found.
     placement, slide
         Of the slide's layer as it is now: where it lies, and its name.
+    slide_id
+        Its `unique_id`: selecting a map takes its slide in hand.
 
     Returns
     -------
     list of tuple
         Array, keyword arguments, type.
     """
-    job = result.job
+    job, geometry = result.job, result.geometry
     noted = {
         "slide": slide,
+        "slide_id": slide_id,
         "head": job.head_name,
         "target": result.target,
         "encoder": encoder_of(job.head).get("name"),
     }
     edits = job.head.concept_edits_
     names = list(edits.shown_names)
-    concepts = concept_layer(
-        result.concepts, names, result.geometry, placement, slide=slide, noted=noted, visible=False, edits=edits
-    )
-    scores = map_layer(
-        result.scores, result.geometry, placement, slide=slide, map=job.map, limit=result.limit, noted=noted
-    )
-    return [concepts, scores]
+    layers = [
+        concept_layer(result.concepts, names, geometry, placement, slide=slide, noted=noted, visible=False, edits=edits)
+    ]
+    # the one that is shown lies above the others
+    for name in sorted(result.maps, key=lambda name: name == job.map):
+        limit, is_shown = float(job.head.color_limits_[name]), name == job.map
+        layers.append(
+            map_layer(
+                result.maps[name],
+                geometry,
+                placement,
+                slide=slide,
+                map=name,
+                limit=limit,
+                noted=noted,
+                visible=is_shown,
+            )
+        )
+    return layers
 
 
 def warm_up() -> None:

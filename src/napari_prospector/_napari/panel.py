@@ -1,55 +1,46 @@
-"""The dock widget: choose a slide and a head, and see where the class lives.
+"""The widget Prospect: apply a head to a slide, and see where the class lives.
 
-A thin shell. What the fields say becomes a `ProspectRequest`, `plan` turns it into a job or a refusal, and
-`stoppable` does it in a thread; here is only what shows it.
+A thin shell. What the fields say becomes a `ProspectRequest`, `plan` turns it into a job or a refusal, and the task bar
+does it in a thread; what is drawn is kept by the workspace, where the other widgets find it.
 """
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_prospector._napari.docks import show_widget
+from napari_prospector._napari.drawn_layers import add_result, is_open, show_map
 from napari_prospector._napari.fields import ColorBar
 from napari_prospector._napari.form import ProspectForm
 from napari_prospector._napari.job import ProspectResult, prospect
-from napari_prospector._napari.layers import map_colors, provenance, result_layers, warm_up
-from napari_prospector._napari.progress import Failure, JobProgress, Outcome, Refusal, stoppable
+from napari_prospector._napari.layers import map_colors
 from napari_prospector._napari.request import (
     Facts,
     ProspectJob,
     ProspectRequest,
+    Refusal,
     default_tokens_path,
     encoder_of,
     head_caption,
     plan,
 )
-from napari_prospector._napari.sources import Source, sources
-from napari_prospector.errors import ProspectorError
+from napari_prospector._napari.sources import Source
+from napari_prospector._napari.tasks import TaskBar
+from napari_prospector._napari.workspace import workspace_of
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtGui import QCloseEvent
 
-    from napari_prospector.core.head import ProspectorHead
-
 __all__ = ["ProspectPanel", "show_panel"]
 
 WIDGET = "Prospect"
-
-
-@dataclass(frozen=True)
-class Running:
-    """The job at work: for what, how to stop it, and napari's worker."""
-
-    source: Source
-    stop: threading.Event
-    worker: Any
+KEPT = "Stopped. What was embedded is kept; Prospect goes on from there."
 
 
 class ProspectPanel(QWidget):
@@ -61,71 +52,57 @@ class ProspectPanel(QWidget):
         The viewer that holds the slide and gets the map.
     """
 
-    finished = Signal()
-    """No job is at work any more."""
-
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
-        self._viewer = napari_viewer
-        self._head: ProspectorHead | None = None
-        self._head_problem: str | None = None
-        self._sources: list[Source] = []
-        self._running: Running | None = None
+        self._viewer: Viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.workspace = workspace_of(napari_viewer)
+        self._running: Source | None = None
         self._start_with: tuple[Path, str | None, str | None] | None = None
         self.form = ProspectForm()
         self.run_button = QPushButton("Prospect")
-        self.cancel_button = QPushButton("Cancel")
-        self.progress = QProgressBar()
-        self.progress.setTextVisible(False)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.run_button.setToolTip("Embed what is missing of the slide, and draw all maps of the head.")
+        self.hint, self.verdict = _text("Why it cannot start"), _text("What the head says about the slide")
+        self.tasks = TaskBar(KEPT)
         self.color_bar = ColorBar(map_colors(33))
         self._lay_out()
         self._connect()
         self._list_sources()
+        self._show_head()
 
     def _lay_out(self) -> None:
-        """Put form, buttons, progress and status under each other."""
+        """Put form, button, progress and results under each other."""
         column = QVBoxLayout(self)
-        column.addWidget(self.form)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.run_button, 2)
-        buttons.addWidget(self.cancel_button, 1)
-        column.addLayout(buttons)
-        for widget in (self.progress, self.status, self.color_bar):
+        for widget in (self.form, self.run_button, self.hint, self.tasks, self.verdict, self.color_bar):
             column.addWidget(widget)
         column.addStretch(1)
-        self.progress.hide()
-        self.color_bar.hide()
-        self.cancel_button.setEnabled(False)
         self.setMinimumWidth(280)
 
     def _connect(self) -> None:
-        """Listen to fields, buttons and the viewer's layers."""
+        """Listen to fields, buttons and the workspace."""
         self.form.changed.connect(self.refresh)
-        self.form.head.changed.connect(self._load_head)
+        self.form.slide_chosen.connect(self._choose_slide)
+        self.form.map_chosen.connect(self._choose_map)
+        self.form.head.changed.connect(self._use_head)
         self.run_button.clicked.connect(self.start)
-        self.cancel_button.clicked.connect(self.cancel)
-        events = self._viewer.layers.events
-        events.inserted.connect(self._list_sources)
-        events.removed.connect(self._forget_layer)
-        events.reordered.connect(self._list_sources)
+        self.tasks.finished.connect(self._rest)
+        self.workspace.sources_changed.connect(self._list_sources)
+        self.workspace.head_changed.connect(self._show_head)
+        self.workspace.maps_changed.connect(self._show_drawn)
 
     @property
     def is_running(self) -> bool:
         """Whether a job is at work."""
-        return self._running is not None
+        return self.tasks.is_running
 
     @property
     def request(self) -> ProspectRequest:
         """What the fields ask for now."""
-        source = self._chosen_source()
+        source = self.workspace.current
         return ProspectRequest(
             layer=source.layer.name if source else None,
             kind=source.kind if source else "slide",
             path=source.path if source else None,
-            head=self.form.head.path,
+            head=self.workspace.study.head,
             map=self.form.asked_map,
             target=self.form.asked_target,
             mpp=self.form.asked_mpp,
@@ -136,12 +113,12 @@ class ProspectPanel(QWidget):
     @property
     def facts(self) -> Facts:
         """What is known about what the fields name."""
-        source = self._chosen_source()
-        return Facts(source.mpp if source else None, self._head, self._head_problem)
+        source = self.workspace.current
+        return Facts(source.mpp if source else None, self.workspace.head, self.workspace.head_problem)
 
     def choose_head(self, path: Path) -> None:
         """Take a head, as if the user had chosen it."""
-        self.form.head.set_path(path)
+        self.workspace.use_head(path)
 
     def ask(
         self,
@@ -160,81 +137,54 @@ class ProspectPanel(QWidget):
 
     def refresh(self) -> None:
         """Show what is known, and whether the job can start; else why not."""
-        source = self._chosen_source()
+        source, head = self.workspace.current, self.workspace.head
         slide = source.path if source is not None and source.kind == "slide" else None
         self.form.show_slide(
             source.caption if source else "", needs_mpp=slide is not None and source is not None and source.mpp is None
         )
-        if slide is not None and self._head is not None:
-            self.form.show_tokens(default_tokens_path(slide, encoder_of(self._head)))
-        if self.is_running:
-            return
+        if slide is not None and head is not None:
+            self.form.show_tokens(default_tokens_path(slide, encoder_of(head)))
         planned = plan(self.request, self.facts)
-        self.run_button.setEnabled(isinstance(planned, ProspectJob))
-        self.status.setText(planned.sentence if isinstance(planned, Refusal) else "")
+        self.run_button.setEnabled(isinstance(planned, ProspectJob) and not self.is_running)
+        self.hint.setText(planned.sentence if isinstance(planned, Refusal) else "")
+        self.hint.setVisible(isinstance(planned, Refusal))
 
     def start(self) -> None:
         """Do what the fields ask for, in a thread."""
-        source, planned = self._chosen_source(), plan(self.request, self.facts)
+        source, planned = self.workspace.current, plan(self.request, self.facts)
         if self.is_running or source is None or isinstance(planned, Refusal):
             self.refresh()
             return
-        from napari.qt.threading import create_worker
-
-        stop = threading.Event()
-        worker = create_worker(stoppable, prospect(planned), stop, _start_thread=False)
-        worker.yielded.connect(self._show_progress)
-        worker.returned.connect(self._finish)
-        worker.errored.connect(self._break_off)
-        # a panel that is gone wants no result
-        self.destroyed.connect(lambda *_: stop.set())
-        self._running = Running(source, stop, worker)
-        self.run_button.setEnabled(False)
-        self.cancel_button.setEnabled(True)
-        self.color_bar.hide()
-        self.progress.setRange(0, 0)
-        self.progress.show()
-        worker.start()
+        self._running = source
+        self.tasks.run(lambda: prospect(planned), self._add_result)
+        self.refresh()
 
     def cancel(self) -> None:
         """Ask the job to stop; it does so after the batch at hand, and what is embedded is kept."""
-        if self._running is not None:
-            self._running.stop.set()
-            self.cancel_button.setEnabled(False)
-            self.status.setText("Stopping after this batch …")
+        self.tasks.cancel()
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Stop the job with the panel."""
         self.cancel()
         super().closeEvent(event)
 
-    def _load_head(self) -> None:
-        """Read the chosen head in a thread; the first one imports scikit-learn and numba."""
-        from napari.qt.threading import create_worker
+    def _use_head(self) -> None:
+        """Take the head that was typed, chosen or dropped, unless it is the one at hand."""
+        path, study = self.form.head.path, self.workspace.study
+        if path is None and study.head is not None:
+            self.workspace.edit("Put the head away", replace(study, head=None, concepts=None))
+        elif path is not None and path != study.head:
+            self.workspace.use_head(path)
 
-        path = self.form.head.path
-        self._head = self._head_problem = None
-        self.form.show_head(None, "")
-        if path is not None:
-            worker = create_worker(_read_head, path, _start_thread=False)
-            worker.returned.connect(self._take_head)
-            worker.start()
+    def _show_head(self) -> None:
+        """Describe the head at hand, and start where that was asked for."""
+        head, path = self.workspace.head, self.workspace.study.head
+        self.form.show_head_file(path)
+        self.form.show_head(head, "" if head is None else head_caption(head))
         self.refresh()
-
-    def _take_head(self, read: tuple[Path, ProspectorHead | Refusal]) -> None:
-        """Use the head that was read, unless another one was chosen meanwhile."""
-        path, head = read
-        if path != self.form.head.path:
-            return
-        if isinstance(head, Refusal):
-            self._head_problem = head.sentence
-        else:
-            self._head = head
-            self.form.show_head(head, head_caption(head))
-        self.refresh()
-        wanted, self._start_with = self._start_with, None
-        if wanted is not None and wanted[0] == path:
-            self._start_as_asked(*wanted[1:])
+        if head is not None and self._start_with is not None and self._start_with[0] == path:
+            (_, map, target), self._start_with = self._start_with, None
+            self._start_as_asked(map, target)
 
     def _start_as_asked(self, map: str | None, target: str | None) -> None:
         """Choose map and class, None for those that are chosen already, and start; refuse what the head lacks."""
@@ -245,100 +195,64 @@ class ProspectPanel(QWidget):
         asked = replace(self.request, map=map or self.request.map, target=target or self.request.target)
         planned = plan(asked, self.facts)
         if asked != self.request and isinstance(planned, Refusal):
-            self._say(planned.sentence)
+            self.tasks.say(planned.sentence, is_error=True)
             return
         self.start()
 
-    def _show_progress(self, progress: JobProgress) -> None:
-        """Show n of N and the time left."""
-        if self._running is None or self._running.stop.is_set():
-            return
-        self.progress.setRange(0, progress.total)
-        self.progress.setValue(progress.done)
-        self.status.setText(str(progress))
+    def _add_result(self, result: ProspectResult) -> None:
+        """Show what a job found on the slide that it was for, whichever is at hand now."""
+        source = self._running
+        if source is not None and is_open(self._viewer, source):
+            self.workspace.keep_map(add_result(self._viewer, source, result))
 
-    def _finish(self, outcome: Outcome[ProspectResult]) -> None:
-        """Show what came of the job."""
-        running, self._running = self._running, None
-        self._stop_showing()
-        is_there = running is not None and running.source.layer in self._viewer.layers
-        if isinstance(outcome, Failure):
-            from napari.utils.notifications import notification_manager
-
-            notification_manager.receive_error(type(outcome.error), outcome.error, outcome.error.__traceback__)
-            self._break_off(outcome.error)
-            return
-        if isinstance(outcome, Refusal):
-            self._say(outcome.sentence)
-        elif not is_there:
-            self.status.setText("The slide was removed, so its job stopped. What was embedded is kept.")
-        elif isinstance(outcome, ProspectResult) and running is not None:
-            self._add_result(outcome, running.source)
-        else:
-            self.status.setText("Stopped. What was embedded is kept; Prospect goes on from there.")
-        self.finished.emit()
-
-    def _break_off(self, error: Exception) -> None:
-        """Come to rest after a bug; napari shows the traceback."""
-        self._running = None
-        self._stop_showing()
-        self.status.setText(f"A bug stopped the job: {type(error).__name__}. What was embedded is kept.")
-        self.finished.emit()
-
-    def _stop_showing(self) -> None:
-        """Return the buttons and the bar to rest."""
-        self.progress.hide()
-        self.cancel_button.setEnabled(False)
+    def _rest(self) -> None:
+        """Come to rest after a job."""
+        source, self._running = self._running, None
+        if source is not None and not is_open(self._viewer, source):
+            self.tasks.say("The slide was removed, so its job stopped. What was embedded is kept.")
         self.refresh()
 
-    def _say(self, sentence: str) -> None:
-        """Show an error's sentence here and in napari's corner."""
-        from napari.utils.notifications import show_error
+    def _show_drawn(self) -> None:
+        """Show what was found on the slide at hand."""
+        drawn = self.workspace.map_of(self.workspace.current)
+        self.verdict.setVisible(drawn is not None)
+        self.color_bar.setVisible(drawn is not None)
+        if drawn is not None:
+            name = self._shown_map()
+            self.verdict.setText(drawn.verdict)
+            self.color_bar.set_scale(float(drawn.head.color_limits_[name]), f"{name} for {drawn.target}")
 
-        self.status.setText(sentence)
-        show_error(sentence)
+    def _shown_map(self) -> str:
+        """Return the map of the slide at hand that is looked at: the chosen one, if its head draws it."""
+        drawn = self.workspace.map_of(self.workspace.current)
+        assert drawn is not None
+        asked = self.form.asked_map
+        return asked if asked is not None and asked in drawn.maps else drawn.shown
 
-    def _add_result(self, result: ProspectResult, source: Source) -> None:
-        """Add the layers of a finished job over its slide, in place of those of an earlier run."""
-        from napari.layers import Layer as AnyLayer
+    def _choose_slide(self, index: int) -> None:
+        """Take the chosen slide in hand."""
+        known = self.workspace.sources
+        if 0 <= index < len(known):
+            # selected too, so that selecting another slide's layer is a change
+            self._viewer.layers.selection.active = known[index].layer
+            self.workspace.choose(known[index])
 
-        layers = self._viewer.layers
-        for array, arguments, kind in result_layers(result, source.placement(result.geometry), source.name):
-            name = arguments["name"]
-            if name in layers and provenance(layers[name]).get("kind") in ("map", "concepts"):
-                layers.remove(name)
-            self._viewer.add_layer(AnyLayer.create(array, arguments, kind))
-        self.status.setText(result.verdict())
-        self.color_bar.set_scale(result.limit, f"{result.job.map} for {result.target}")
-        self.color_bar.show()
+    def _choose_map(self) -> None:
+        """Show the chosen map where it is drawn already."""
+        drawn = self.workspace.map_of(self.workspace.current)
+        if drawn is not None:
+            show_map(self._viewer, drawn.source, self._shown_map())
+        self._show_drawn()
 
-    def _chosen_source(self) -> Source | None:
-        """Return the layer that is chosen, with what is known about it."""
-        index = self.form.slide.currentIndex()
-        return self._sources[index] if 0 <= index < len(self._sources) else None
-
-    def _list_sources(self, event: Any = None) -> None:
-        """List the layers that can be prospected; a slide that was just opened is chosen."""
-        chosen = self._chosen_source()
-        self._sources = sources(self._viewer.layers)
-        wanted = chosen.layer if chosen else None
-        inserted = getattr(event, "value", None)
-        for source in self._sources:
-            source.layer.events.name.connect(self._list_sources)
-            # the viewer may be wrapped by napari, so its layers are compared, not identified
-            if source.layer == inserted:
-                wanted = inserted
-        layers = [source.layer for source in self._sources]
-        at = layers.index(wanted) if wanted in layers else len(layers) - 1
-        self.form.set_slides([layer.name for layer in layers], at)
-        self.refresh()
-
-    def _forget_layer(self, event: Any) -> None:
-        """Stop the job of a layer that was removed, and list what is left."""
-        event.value.events.name.disconnect(self._list_sources)
-        if self._running is not None and self._running.source.layer == event.value:
+    def _list_sources(self) -> None:
+        """List the layers that can be prospected, and stop the job of one that was removed."""
+        if self._running is not None and not is_open(self._viewer, self._running):
             self.cancel()
-        self._list_sources()
+        known, current = self.workspace.sources, self.workspace.current
+        at = next((i for i, source in enumerate(known) if current and source.layer is current.layer), -1)
+        self.form.set_slides([source.layer.name for source in known], at)
+        self._show_drawn()
+        self.refresh()
 
 
 def show_panel(viewer: Viewer) -> ProspectPanel:
@@ -346,13 +260,12 @@ def show_panel(viewer: Viewer) -> ProspectPanel:
     return show_widget(viewer, ProspectPanel, WIDGET)
 
 
-def _read_head(path: Path) -> tuple[Path, ProspectorHead | Refusal]:
-    """Read a head, or say why it cannot be read; meanwhile have napari import what its layers will need."""
-    from napari_prospector.core.head import load_head
-
-    try:
-        head = load_head(path)
-    except ProspectorError as error:
-        return path, Refusal(str(error))
-    warm_up()
-    return path, head
+def _text(name: str) -> QLabel:
+    """Return a label for a sentence, hidden until there is one; what files say is text, whatever it looks like."""
+    label = QLabel()
+    label.setAccessibleName(name)
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.hide()
+    return label

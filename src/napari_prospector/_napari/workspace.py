@@ -5,8 +5,8 @@ Widgets do not know each other. Each reads the workspace, edits it, and listens 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from napari_prospector.study.project import Study
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from napari_prospector._napari.painter import MapPainter
     from napari_prospector.core.graph import TokenGraph
     from napari_prospector.core.head import ProspectorHead
     from napari_prospector.tokens.geometry import GridGeometry
@@ -56,6 +57,16 @@ class DrawnMap:
         The head that drew it.
     probabilities
         Of each class for the whole slide.
+    target
+        The class that the maps look for.
+    maps
+        Name to scores of every map of the head, shape (rows, cols); NaN where there is no token.
+    shown
+        Name of the map that is looked at.
+    verdict
+        What the head says about the whole slide, for the user.
+    painter
+        Draws the maps again when concepts are hidden.
     """
 
     source: Source
@@ -66,6 +77,11 @@ class DrawnMap:
     concepts: NDArray[np.int32]
     head: ProspectorHead
     probabilities: dict[str, float]
+    target: str = ""
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    shown: str = ""
+    verdict: str = ""
+    painter: MapPainter | None = None
 
     def token_at(self, row: int, col: int) -> int | None:
         """Return the number of the token of a cell; None where there is none."""
