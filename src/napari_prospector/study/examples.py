@@ -7,6 +7,7 @@ streamed block by block, and only the best tokens are kept: memory grows with ne
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -65,9 +66,17 @@ class ConceptExamples:
         return class_shares(self.counts, numbers, len(self.classes))
 
     def of_group(self, concepts: Sequence[int], n: int | None = None) -> tuple[Example, ...]:
-        """Return the examples of concepts that people have merged, the nearest to its own centre first; n at most."""
-        own = (example for concept in concepts for example in self.examples[concept])
-        return tuple(sorted(own, key=_nearness)[:n])
+        """Return the examples of concepts that people have merged, n at most.
+
+        The nearest to its own centre comes first, and again no more than `most_per_slide` are from one slide.
+        """
+        taken: list[Example] = []
+        given: Counter[int] = Counter()
+        for example in sorted((one for concept in concepts for one in self.examples[concept]), key=_nearness):
+            if given[example.slide] < self.most_per_slide and (n is None or len(taken) < n):
+                taken.append(example)
+                given[example.slide] += 1
+        return tuple(taken)
 
 
 def typical_tokens(

@@ -12,17 +12,17 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from napari_prospector import __version__
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.core.metrics import REFERENCE_ROWS
-from napari_prospector.errors import InvalidInputError, MissingExtraError, MissingFileError
+from napari_prospector.errors import InvalidInputError, MissingFileError
 from napari_prospector.study.cohort import Cohort
 from napari_prospector.study.evaluate import Evaluation
 from napari_prospector.study.figures import draw_token_grid
+from napari_prospector.study.pages import page_template
 from napari_prospector.tokens.pyramid import atomic_path
 
 __all__ = ["ReportPicture", "draw_token_grid", "write_report"]
@@ -90,7 +90,7 @@ def write_report(
         The page cannot be written.
     """
     page = Path(path)
-    html = _template().render(
+    html = page_template("report.html.j2").render(
         version=__version__,
         title=title,
         target=_target(head, evaluation),
@@ -110,16 +110,6 @@ def write_report(
     with atomic_path(page) as partial:
         partial.write_text(html, encoding="utf-8")
     return page
-
-
-def _template() -> Any:
-    """Return the template of the page."""
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("The report needs jinja2. Install it: pip install jinja2") from error
-    text = resources.files("napari_prospector.study").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(text)
 
 
 def _target(head: ProspectorHead | None, evaluation: Evaluation | None) -> str:
