@@ -48,6 +48,9 @@ def test_rows_tell_weight_share_and_colour_of_each_concept(study: dict[str, Any]
         assert row.examples == found.examples[row.concept]
         rgb = [int(row.color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         np.testing.assert_allclose(rgb, concept_colors(4)[row.concept], atol=1 / 500)
+    assert [row.weights_text for row in rows] == [
+        f"{row.weights[0]:+.2f}" if abs(row.weights[0]) >= 0.005 else "0.00" for row in rows
+    ]
     against = concept_rows(head, found, "normal")
     assert {row.concept: row.weights[0] for row in against} == {row.concept: -row.weights[0] for row in rows}
 

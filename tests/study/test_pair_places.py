@@ -118,5 +118,5 @@ def test_a_million_tokens_take_a_moment() -> None:
     pair_places(concepts[:20, :20], 0, 1, 2, geometry((20, 20)))  # compiles
     before = time.process_time()
     found = pair_places(concepts, 0, 1, 2, geometry(concepts.shape))
-    assert time.process_time() - before < 5  # 0.5 s on an idle core
+    assert time.process_time() - before < 5  # 0.1 s on an idle core
     assert len(found.places) == 200

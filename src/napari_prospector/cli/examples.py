@@ -144,7 +144,7 @@ def _tell(
     """Print what was found and where the page is."""
     problems = sorted({picture.problem for picture in pictures.values() if picture.problem})
     lines = [
-        f"{row.name}: weight {', '.join(f'{weight:+.2f}' for weight in row.weights)}; "
+        f"{row.name}: weight {row.weights_text}; "
         + ", ".join(f"{100 * share:.1f} % of {name}" for name, share in row.shares.items())
         for row in rows
     ]

@@ -66,6 +66,11 @@ class ConceptRow:
     is_hidden: bool
     examples: tuple[Example, ...]
 
+    @property
+    def weights_text(self) -> str:
+        """The weights, signed; 0 has no sign."""
+        return ", ".join("0.00" if abs(weight) < 0.005 else f"{weight:+.2f}" for weight in self.weights)
+
 
 def concept_rows(
     head: ProspectorHead, found: ConceptExamples, target: Hashable | None = None, n_each: int | None = None
@@ -199,7 +204,7 @@ def _shown(
     return {
         "name": row.name,
         "color": row.color,
-        "weights": ", ".join(f"{weight:+.2f}" for weight in row.weights),
+        "weights": row.weights_text,
         "shares": [{"name": str(name), "text": f"{100 * share:.1f} %"} for name, share in row.shares.items()],
         "n_tokens": f"{row.n_tokens:,}",
         "n_slides": row.n_slides,
