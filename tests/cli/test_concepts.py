@@ -15,6 +15,7 @@ from small_study import Study
 
 from napari_prospector.core.concept_edits import ConceptEdits
 from napari_prospector.core.head import load_head
+from napari_prospector.study.omezarr_maps import read_omezarr
 
 
 @pytest.fixture
@@ -118,11 +119,15 @@ def test_info_says_what_is_merged_and_hidden(head: Path, prospect: Any, prospect
 
 
 def test_maps_have_the_number_and_the_name_of_the_group_and_hidden_concepts_count_0(
-    head: Path, study: Study, prospect: Any, tmp_path: Path
+    head: Path, study: Study, prospect: Any, prospect_json: Any, tmp_path: Path
 ) -> None:
     prospect("concepts", head, "--merge", "0,2", "--rename", "0=stroma, pink", "--hide", "1")
     out = tmp_path / "maps"
-    assert prospect("map", head, study.grid(8), "-o", out, "--map", "refined")[0] == 0
+    code, _, err = prospect("map", head, study.grid(8), "-o", out, "--map", "refined", "--ome-zarr")
+    assert code == 0
+    assert "Hidden, so that they and every pair with them count 0 in maps: concept 1." in err
+    assert read_omezarr(out / "slide 8.refined.prospect.ome.zarr").origin.hidden == (1,)
+    assert prospect_json("info", out / "slide 8.refined.ome.tif")[1]["hidden concepts"] == "1"
     labels = tifffile.imread(out / "slide 8.concepts.ome.tif")
     assert 3 not in labels
     with open(out / "slide 8.refined.csv", newline="", encoding="utf-8") as stream:
@@ -146,3 +151,6 @@ def test_a_picture_has_one_name_and_one_colour_for_merged_concepts(head: Path, s
         concepts = merged.concepts(grid.graph())
     np.testing.assert_array_equal(picture.concepts, np.where(concepts == 2, 0, concepts))
     assert picture.concept_names == ("stroma", "concept 1", "stroma")
+    assert picture.n_hidden == 0
+    hiding = picture_of(merged.with_edits(merged.concept_edits_.hide([1, 2])), TokenGrid.open(study.grid(8)))
+    assert hiding.n_hidden == 2

@@ -1,8 +1,8 @@
 """Change layers that are shown: scores of a map, colours and names of concepts, without making layers anew.
 
-What napari does was measured (`benchmarks/layers.py`). Setting ``layer.data`` to a new array of the same shape costs as
-much as filling the old one and calling ``refresh``, within the spread of either, and tells listeners; so it is done. A
-layer of a million cells uploads and draws as one texture in no more time than as a pyramid, so maps have no levels.
+What napari does was measured (`benchmarks/layers.py`). Setting ``layer.data`` to a new array of the same shape costs a
+few milliseconds more than filling the old one and calling ``refresh``, and it tells listeners; so it is done. A layer
+of a million cells uploads and draws as one texture about as fast as a pyramid of it does, so maps have no levels.
 Colours of concepts change by the colormap alone; the labels stay.
 """
 

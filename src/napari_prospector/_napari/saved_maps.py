@@ -155,11 +155,10 @@ def _concepts(layer: LayerTuple) -> ConceptMap:
 
 def _origin(noted: dict[str, Any]) -> Origin:
     """Return from what a layer says that it was made."""
-    words = {name: None if noted.get(name) is None else str(noted[name]) for name in ("slide", "target", "encoder")}
-    head = noted.get("head")
+    names = ("slide", "target", "head", "encoder")
+    slide, target, head, encoder = (None if noted.get(name) is None else str(noted[name]) for name in names)
     return Origin(
-        **words,
-        head=None if head is None else str(head),
+        *(slide, target, head, encoder),
         fingerprint=noted.get("fingerprint"),
         geometry=noted.get("geometry"),
     )

@@ -16,6 +16,7 @@ from napari_prospector.cli.console import (
     map_option,
     mpp_option,
     progress_bar,
+    tell,
     tell_error,
     told,
     weights_option,
@@ -96,6 +97,8 @@ def map_slides(
     _check_map(model, map_name)
     check_names(slides, "Maps", with_suffix=False)
     check_place(out / "any")
+    for note in model.concept_edits_.notes():
+        tell(note, as_json)
     stores, errors = _finished(
         model, slides, out / "tokens" if grids is None else grids, mpp, weights, device, client=client, quiet=as_json
     )

@@ -63,7 +63,8 @@ def write_slide_map(
     Parameters
     ----------
     folder
-        Where ``NAME.MAP.ome.tif``, ``NAME.concepts.ome.tif`` and ``NAME.MAP.csv`` go.
+        Where ``NAME.MAP.ome.tif``, ``NAME.concepts.ome.tif`` and ``NAME.MAP.csv`` go. Merged concepts have the number
+        and the name of their representative in all of them.
     head
         Fitted on the grid's encoder.
     store
@@ -92,7 +93,8 @@ def write_slide_map(
     map_name = head.best_map_ if map_name is None else map_name
     scores, concepts = head.prospect(graph, map_name, target), head.concept_edits_.merged(head.concepts(graph))
     encoder = (head.card_.get("encoder") or {}).get("name")
-    origin = Origin(slide, str(looked_for), head_name, encoder, fingerprint, geometry)
+    hidden = tuple(sorted(head.concept_edits_.hidden))
+    origin = Origin(slide, str(looked_for), head_name, encoder, fingerprint, geometry, hidden)
     shown = MapFile(
         ScoreMap(on_grid(scores, mask, np.nan), Place.of_grid(geometry), map_name, head.color_limits_[map_name]),
         ConceptMap(on_grid(concepts + 1, mask, 0), Place.of_grid(geometry), head.concept_names_),
@@ -125,6 +127,7 @@ def _write_files(path: Path, shown: MapFile, ome_zarr: bool) -> list[Path]:
         "slide": str(origin.slide),
         "encoder": origin.encoder or "",
         FINGERPRINT: str(origin.fingerprint),
+        **({"hidden concepts": ", ".join(map(str, origin.hidden))} if origin.hidden else {}),
     }
     title = f"{scores.map} for {origin.target}"
     return [

@@ -68,6 +68,8 @@ class SlidePicture:
         Which map, and of which class.
     concepts, concept_names
         Shape (n_tokens,), and a name for each concept there is; of merged concepts the representative's.
+    n_hidden
+        Concepts that count 0 in the map.
     overview, overview_scale
         The slide, (h, w, 3) uint8, and level-0 pixels per pixel (row, col); None: not at hand.
     truth
@@ -85,6 +87,7 @@ class SlidePicture:
     target: str
     concepts: NDArray[np.integer[Any]]
     concept_names: tuple[str, ...]
+    n_hidden: int = 0
     overview: NDArray[np.uint8] | None = None
     overview_scale: tuple[float, float] = (1.0, 1.0)
     truth: NDArray[np.int8] | None = None
@@ -155,7 +158,8 @@ def picture_of(
         map_name=map_name,
         target=str(shown),
         concepts=head.concept_edits_.merged(head.concepts(graph)),
-        concept_names=tuple(head.concept_names_),
+        concept_names=head.concept_names_,
+        n_hidden=len(set(map(head.concept_edits_.name, head.concept_edits_.hidden))),
         overview=overview,
         overview_scale=scale,
         truth=None if truth is None else known_truth(truth),
@@ -348,7 +352,7 @@ def _draw_map(axes: Axes, below: Axes, picture: SlidePicture) -> None:
     limit = picture.limit or 1.0
     below.imshow(diverging_colors(257)[None], extent=(-limit, limit, 0.72, 0.9), aspect="auto")
     below.set(xlim=(-limit, limit), ylim=(0, 1))
-    remarks = []
+    remarks = [] if picture.n_hidden == 0 else [f"{picture.n_hidden} concept{'s' * (picture.n_hidden > 1)} hidden"]
     if picture.truth is not None and (picture.truth == 1).any():
         remarks.append("truth outlined")
     if np.abs(picture.scores).max(initial=0) <= _BLANK_BELOW * picture.limit:

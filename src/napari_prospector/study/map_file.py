@@ -166,6 +166,8 @@ class Origin:
         Of the slide's content, to tell slides of one name apart.
     geometry
         Of the tokens on the slide.
+    hidden
+        Numbers of the concepts that count 0 in the map; of a refined map their tokens are 0.
     """
 
     slide: str | None = None
@@ -174,6 +176,7 @@ class Origin:
     encoder: str | None = None
     fingerprint: str | None = None
     geometry: GridGeometry | None = None
+    hidden: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Drop folders: they are nobody's business but this machine's."""

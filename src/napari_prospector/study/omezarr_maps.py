@@ -221,6 +221,7 @@ def _our_words(content: MapFile) -> dict[str, Any]:
         "encoder": origin.encoder,
         "slide": origin.slide,
         "slide_fingerprint": origin.fingerprint,
+        "hidden_concepts": list(origin.hidden),
         "geometry": None if origin.geometry is None else origin.geometry.to_json(),
         "sha256": {
             **({} if scores is None else {"scores": _digest(scores.values)}),
@@ -341,4 +342,5 @@ def _origin(ours: dict[str, Any]) -> Origin:
         **words,
         fingerprint=ours.get("slide_fingerprint"),
         geometry=None if geometry is None else GridGeometry.from_json(geometry),
+        hidden=tuple(ours.get("hidden_concepts") or ()),
     )
