@@ -99,6 +99,11 @@ def test_where_regions_overlap_the_larger_share_the_later_and_not_here_win() -> 
     assert tokens_of([first, part], GRID)[0, 0] == 0
 
 
+def test_a_token_is_measured_by_tile_or_cell() -> None:
+    with pytest.raises(InvalidInputError, match="by must be 'tile' or 'cell'; got 'pixel'"):
+        tokens_of([], GRID, by="pixel")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("min_share", [-0.1, 1, 2, float("nan")])
 def test_a_share_is_a_share(min_share: float) -> None:
     with pytest.raises(InvalidInputError, match="0 or more and below 1"):

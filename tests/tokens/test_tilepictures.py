@@ -250,3 +250,17 @@ def test_a_thumbnail_never_shows_the_label(tmp_path: Path) -> None:
         image = slide_thumbnail(slide, 40)
     assert image.shape[:2] == (27, 40)
     assert not np.isin(image, (7, 9)).all(axis=2).any()
+
+
+def test_patches_are_shown_with_what_is_beside_them(slides: list[Path], tmp_path: Path) -> None:
+    with open_slide(slides[0]) as slide:
+        tiles = GridGeometry(3, 5, tile=48, stride=48, origin=(0, 0), slide_mpp=slide.require_mpp(), tile_px=24)
+        patches = GridGeometry(9, 15, tile=16, stride=16, origin=(0, 0), slide_mpp=slide.require_mpp(), tile_px=8)
+        out = tmp_path / "patches.tokens.zarr"
+        place = out, patches, CARD, slide.name, slide.fingerprint(), slide.shape
+        TokenGrid.create(*place, tiles=tiles).close()
+        expected = {context: tile_picture(slide, patches, 4, 7, context, 48) for context in (1.0, 3.0)}
+    grid = TokenGrid.open(out)
+    for context, shown in ((None, 3.0), (1.0, 1.0)):
+        pictures = TilePictures([grid], [slides[0]], context=context, size_px=48)
+        np.testing.assert_array_equal(pictures.picture(0, 4, 7).pixels, expected[shown])

@@ -77,11 +77,12 @@ def get_map_reader(path: Paths) -> Reader | None:
 def read_map(path: Paths) -> list[LayerTuple]:
     """Return the layers of a map and its concepts, where they were when they were saved."""
     from napari_prospector._napari.saved_maps import layers_of_content
+    from napari_prospector._napari.waiting import beside_window
     from napari_prospector.study.omezarr_maps import MAP_ENDING, read_omezarr
 
     folder = _single(path)
     assert folder is not None
-    return layers_of_content(read_omezarr(folder), folder.name.removesuffix(MAP_ENDING))
+    return layers_of_content(beside_window(lambda: read_omezarr(folder)), folder.name.removesuffix(MAP_ENDING))
 
 
 def get_head_reader(path: Paths) -> Reader | None:

@@ -22,7 +22,15 @@ def write_omezarr_layers(path: str, layers: list[LayerTuple]) -> list[str]:
     StorageError
         If it cannot be written; nothing is left behind, and nothing of others is overwritten.
     """
-    from napari_prospector.study.omezarr_maps import write_omezarr
+    from napari_prospector._napari.waiting import beside_window
 
     content = content_of_layers(layers)
-    return [] if content is None else [str(write_omezarr(path, content))]
+    if content is None:
+        return []
+
+    def write() -> str:
+        from napari_prospector.study.omezarr_maps import write_omezarr
+
+        return str(write_omezarr(path, content))
+
+    return [beside_window(write)]

@@ -58,9 +58,7 @@ __all__ = ["examples_page"]
 @click.option(
     "--context",
     type=click.FloatRange(0.1, 16),
-    default=1.0,
-    show_default=True,
-    help="Width of a picture in widths of a tile: above 1 shows surroundings.",
+    help="Width of a picture in widths of a token: above 1 shows surroundings. Default: 1; 3 for patches of tiles.",
 )
 @click.option("--size", type=click.IntRange(16, 512), default=96, show_default=True, help="Width of a picture in px.")
 @click.option("--target", metavar="LABEL", help="Class that weights speak for; may be left out with two classes.")
@@ -72,7 +70,7 @@ def examples_page(
     grids: Path | None,
     split: Any,
     each: int,
-    context: float,
+    context: float | None,
     size: int,
     target: str | None,
     as_json: bool,
@@ -121,7 +119,7 @@ def _typical(head: ProspectorHead, graphs: CohortGraphs, table: Cohort, each: in
 
 
 def _pictures(
-    graphs: CohortGraphs, table: Cohort, rows: tuple[ConceptRow, ...], context: float, size: int, quiet: bool
+    graphs: CohortGraphs, table: Cohort, rows: tuple[ConceptRow, ...], context: float | None, size: int, quiet: bool
 ) -> dict[Place, TilePicture]:
     """Read the pictures of all examples, with a bar."""
     from napari_prospector.tokens.tilepictures import TilePictures

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "checked_adjacency",
+    "checked_cells",
     "checked_concepts",
     "checked_edges",
     "checked_embeddings",
@@ -116,20 +117,26 @@ def checked_positions(positions: ArrayLike, n_tokens: int, name: str = "position
     return places
 
 
-def checked_mask(mask: ArrayLike) -> NDArray[np.bool_]:
-    """(rows, cols) bool with a True cell at least."""
+def checked_cells(mask: ArrayLike) -> NDArray[np.bool_]:
+    """(rows, cols) bool."""
     cells = np.asarray(mask)
     if cells.dtype != np.bool_ or cells.ndim != 2:
         raise InvalidInputError(
             f"mask must be bool of shape (rows, cols); got {cells.dtype} of shape {cells.shape}. "
             f"Pass a condition such as coverage > 0.25."
         )
+    return np.ascontiguousarray(cells)
+
+
+def checked_mask(mask: ArrayLike) -> NDArray[np.bool_]:
+    """(rows, cols) bool with a True cell at least."""
+    cells = checked_cells(mask)
     if not cells.any():
         raise InvalidInputError(
             f"mask must have a True cell at least, or there is no token; all {cells.size} cells of shape "
             f"{cells.shape} are False. Look at the tissue mask."
         )
-    return np.ascontiguousarray(cells)
+    return cells
 
 
 def checked_edges(edges: ArrayLike, n_tokens: int) -> NDArray[np.int64]:

@@ -167,6 +167,13 @@ class Region:
                 "around what is meant, or use the brush."
             )
 
+    @classmethod
+    def _sound(cls, polygons: tuple[Polygon, ...], **fields: Any) -> Region:
+        """Region of rings that are known to be sound and read-only; every other field must be given too."""
+        region = cls.__new__(cls)
+        region.__dict__.update(fields, polygons=polygons)
+        return region
+
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,7 +63,7 @@ def region_shares(
     [[1.0, 0.5, 0.0]]
     """
     shares = np.zeros(geometry.shape)
-    found = _window_shares(region, geometry, slide_shape)
+    found = _window_shares(region, geometry, slide_shape, geometry.tile)
     if found is not None:
         window, part = found
         shares[window] = part
@@ -71,19 +71,22 @@ def region_shares(
 
 
 def _window_shares(
-    region: Region, geometry: GridGeometry, slide_shape: tuple[int, int] | None
+    region: Region, geometry: GridGeometry, slide_shape: tuple[int, int] | None, width: int
 ) -> tuple[Window, NDArray[np.float64]] | None:
-    """Return the part of the grid that a region reaches and the shares in it; None where it reaches no token."""
+    """Return the part of the grid that a region reaches and the shares in it, None where it reaches no token.
+
+    Shares are those of squares of a width around the centres of the tiles.
+    """
     row0, col0, row1, col1 = region.bounds
     windows, boxes = [], []
     for axis, (first, last) in enumerate(((row0, row1), (col0, col1))):
-        origin = geometry.origin[axis]
-        start = max(int((first - origin - geometry.tile) // geometry.stride), 0)
+        origin = geometry.origin[axis] + (geometry.tile - width) / 2
+        start = max(int((first - origin - width) // geometry.stride), 0)
         stop = min(int((last - origin) // geometry.stride) + 1, geometry.shape[axis])
         if start >= stop:
             return None
         starts = origin + np.arange(start, stop) * geometry.stride
-        spans = np.stack([starts, starts + geometry.tile], axis=1).astype(np.float64)
+        spans = np.stack([starts, starts + width], axis=1)
         windows.append(slice(start, stop))
         boxes.append(spans if slide_shape is None else spans.clip(0, slide_shape[axis]))
     areas = box_areas(_directed_rings(region.shape), boxes[0], boxes[1])
@@ -112,6 +115,7 @@ def tokens_of(
     geometry: GridGeometry,
     min_share: float = 0.5,
     slide_shape: tuple[int, int] | None = None,
+    by: Literal["tile", "cell"] = "tile",
 ) -> NDArray[np.int32]:
     """Say in which region each token lies.
 
@@ -123,6 +127,9 @@ def tokens_of(
         As in `region_shares`.
     min_share
         A token lies in a region if more than this share of its tile does, 0 to 1.
+    by
+        "tile": all that the token looks at. "cell": the square around its centre, as wide as the stride, that stands
+        for it on maps; whatever the stride, `study.outlines.outlines` of a mask holds just the tokens of the mask.
 
     Returns
     -------
@@ -133,13 +140,16 @@ def tokens_of(
     Raises
     ------
     InvalidInputError
-        `min_share` is no share.
+        `min_share` is no share, or `by` is none of the two.
     """
     _check_share(min_share)
+    if by not in {"tile", "cell"}:
+        raise InvalidInputError(f"by must be 'tile' or 'cell'; got {by!r}.")
+    width = geometry.tile if by == "tile" else geometry.stride
     owner = np.full(geometry.shape, -1, dtype=np.int32)
     best = np.zeros(geometry.shape)
     for number in sorted(range(len(regions)), key=lambda number: regions[number].label == NOT_HERE):
-        found = _window_shares(regions[number], geometry, slide_shape)
+        found = _window_shares(regions[number], geometry, slide_shape, width)
         if found is None:
             continue
         window, shares = found
@@ -202,7 +212,7 @@ def region_truth(
     geometry.check_shape("mask", cells.shape)
     truth = np.full(geometry.shape, outside, dtype=np.int8)
     for mark, region in _painted(regions, target).items():
-        found = None if region is None else _window_shares(region, geometry, slide_shape)
+        found = None if region is None else _window_shares(region, geometry, slide_shape, geometry.tile)
         if found is not None:
             window, shares = found
             truth[window][shares > min_share] = mark

@@ -47,6 +47,7 @@ Place = tuple[int, int, int]
 """A token of one of many slides: number of the slide, row, col."""
 
 _MOST_PX = 4096
+_PATCH_CONTEXT = 3.0
 _MOST_READ_PX = 16_000_000  # 48 MB; without a pyramid surroundings are read at full size
 _GROUND, _HATCH, _HATCH_PX = 238, 214, 8
 
@@ -163,7 +164,8 @@ def slide_thumbnail(slide: Slide, most_px: int = 160) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray
-        RGB, shape (rows, cols, 3), uint8, in the proportions of level 0 to the nearest pixel.
+        RGB, shape (rows, cols, 3), uint8, in the proportions of level 0 to the nearest pixel. A few milliseconds where
+        the slide has a coarse level; without a pyramid all of it is read.
     """
     longest = max(slide.shape)
     size = min(_size("most_px", most_px), longest)
@@ -234,7 +236,10 @@ class TilePictures:
         Where the slide of each grid lies; None: unknown.
     mpps
         Pixel size of each slide, where it states none or a wrong one.
-    context, size_px
+    context
+        Width of a picture in widths of a token. None: 1; and 3 where tokens are patches of tiles, too small to tell
+        anything without what is beside them.
+    size_px
         As for `tile_picture`.
     most_kept
         Pictures to keep; 1000 of 96 px take 28 MB.
@@ -251,7 +256,7 @@ class TilePictures:
         slides: Sequence[str | os.PathLike[str] | None],
         mpps: Sequence[float | None] | None = None,
         *,
-        context: float = 1.0,
+        context: float | None = None,
         size_px: int = 96,
         most_kept: int = 1000,
     ) -> None:
@@ -316,7 +321,9 @@ class TilePictures:
             yield from ((token, TilePicture(no_picture(self.size_px), problem)) for token in tokens)
             return
         with slide:
-            for index, picture in tile_pictures(slide, grid.geometry, tokens, self.context, self.size_px):
+            is_patch = grid.tiles.tile > grid.geometry.tile
+            context = (_PATCH_CONTEXT if is_patch else 1.0) if self.context is None else self.context
+            for index, picture in tile_pictures(slide, grid.geometry, tokens, context, self.size_px):
                 row, col = tokens[index]
                 self._keep((number, row, col), picture)
                 yield tokens[index], picture
