@@ -104,7 +104,7 @@ def test_from_slide_to_map(viewer: Any, panel: ProspectPanel, planted: Any, qtbo
         assert layer.data_to_world(corner_token) == pytest.approx(slide.data_to_world(corner_px))
         assert provenance(layer)["head"] == "square.prospector"
     assert "tumour" in panel.verdict.text()
-    assert panel.color_bar.isVisibleTo(panel)
+    assert panel.section.isVisibleTo(panel)
     assert not said
 
 
@@ -133,9 +133,9 @@ def test_the_best_map_of_the_head_is_drawn_unless_another_is_chosen(
     inside = np.zeros(planted.grid, bool)
     inside[planted.tokens] = True
     assert np.nanmin(drawn.data[inside]) > np.nanmax(drawn.data[~inside])
-    assert "refined for tumour" in panel.color_bar.toolTip()
+    assert panel.section.color_bar.toolTip().startswith("Refined: ")
     panel.form.map.setCurrentText("evidence")
-    assert "evidence for tumour" in panel.color_bar.toolTip()
+    assert panel.section.color_bar.toolTip().startswith("Evidence: ")
     assert [layer.name for layer in viewer.layers if layer.visible] == ["case7", "case7 · evidence"]
 
 

@@ -5,13 +5,14 @@ Nothing here keeps a layer; what is gone from the viewer is gone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_prospector._napari.layers import provenance, result_layers
+from napari_prospector._napari.layers import METADATA_KEY, provenance, result_layers
 from napari_prospector._napari.repaint import recolor_concepts, repaint_map
 from napari_prospector._napari.workspace import DrawnMap
 
@@ -23,10 +24,25 @@ if TYPE_CHECKING:
     from napari_prospector._napari.sources import Source
     from napari_prospector.core.concept_edits import ConceptEdits
 
-__all__ = ["add_result", "is_open", "layers_on", "move_layers", "redraw_layers", "show_map"]
+__all__ = [
+    "add_result",
+    "is_open",
+    "layers_on",
+    "move_layers",
+    "redraw_layers",
+    "set_opacity",
+    "show_above",
+    "show_map",
+]
 
 OURS = ("map", "concepts", "above")
 """What is drawn on a slide by a head."""
+
+# Okabe and Ito's bluish green: on tissue, and on either end of a map's colours, it is neither
+OUTLINE = (0.0, 0.62, 0.45, 1.0)
+MOST_CELLS = 1_000_000
+"""Outlines are drawn on a grid that is up to ten times finer than that of the tokens, within so many cells."""
+FINEST = 10
 
 
 def is_open(viewer: Viewer, source: Source) -> bool:
@@ -90,7 +106,7 @@ def add_result(viewer: Viewer, source: Source, result: ProspectResult) -> DrawnM
         target=result.target,
         maps=result.maps,
         shown=result.job.map,
-        verdict=result.verdict(),
+        verdict=result.summary(),
         painter=result.painter,
     )
 
@@ -125,10 +141,57 @@ def redraw_layers(viewer: Viewer, source: Source, maps: Mapping[str, NDArray[np.
     """
     for layer in layers_on(viewer, source, "map"):
         name = provenance(layer)["map"]
-        if name in maps:
+        # a layer that somebody gave other cells is theirs
+        if name in maps and maps[name].shape == layer.data.shape:
             repaint_map(layer, maps[name])
     for layer in layers_on(viewer, source, "concepts"):
         recolor_concepts(layer, edits)
+
+
+def set_opacity(viewer: Viewer, source: Source, opacity: float) -> None:
+    """Draw all maps of a slide with one opacity, 0 to 1."""
+    for layer in layers_on(viewer, source, "map"):
+        layer.opacity = opacity
+
+
+def show_above(viewer: Viewer, drawn: DrawnMap, above: NDArray[np.bool_] | None) -> None:
+    """Outline the tokens above a threshold, in a layer of their own that is changed in place.
+
+    Parameters
+    ----------
+    viewer, drawn
+        Where, and the map.
+    above
+        Shape (rows, cols); None takes the layer away.
+    """
+    layers = layers_on(viewer, drawn.source, "above")
+    if above is None:
+        for layer in layers:
+            viewer.layers.remove(layer)
+        return
+    factor = min(FINEST, max(1, math.isqrt(MOST_CELLS // above.size)))
+    cells = above.astype(np.uint8).repeat(factor, axis=0).repeat(factor, axis=1)
+    if layers and layers[0].data.shape == cells.shape:
+        layers[0].data = cells
+        return
+    active = viewer.layers.selection.active
+    viewer.add_labels(cells, **_above_look(drawn, factor)).contour = 1
+    viewer.layers.selection.active = active
+
+
+def _above_look(drawn: DrawnMap, factor: int) -> dict[str, Any]:
+    """Return the keyword arguments of the layer of outlines, whose cells are `factor` times finer than the grid."""
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    noted = {"kind": "above", "slide_id": drawn.source.layer.unique_id, "cells_per_token": factor}
+    colors = np.array([(0, 0, 0, 0), OUTLINE])
+    return {
+        "name": f"{drawn.source.name} · above threshold",
+        "colormap": CyclicLabelColormap(colors=colors, background_value=0),
+        "opacity": 1.0,
+        "metadata": {METADATA_KEY: noted},
+        **drawn.source.placement(drawn.geometry).of_grid(drawn.geometry, factor),
+    }
 
 
 def move_layers(viewer: Viewer, drawn: DrawnMap) -> None:
@@ -141,8 +204,9 @@ def move_layers(viewer: Viewer, drawn: DrawnMap) -> None:
     drawn
         Says whose they are.
     """
-    placed = drawn.source.placement(drawn.geometry).of_grid(drawn.geometry)
+    placement = drawn.source.placement(drawn.geometry)
     for layer in layers_on(viewer, drawn.source):
+        placed = placement.of_grid(drawn.geometry, provenance(layer).get("cells_per_token", 1))
         for name, value in placed.items():
             if not _is_same(getattr(layer, name), value):
                 setattr(layer, name, value)

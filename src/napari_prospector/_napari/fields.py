@@ -109,11 +109,17 @@ class ColorBar(QWidget):
         self._colors, self._texts = colors, ("", "", "")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def set_scale(self, limit: float, meaning: str) -> None:
-        """Say what score stands at the ends, and what the scores mean."""
-        self._texts = (f"−{limit:.2g}", meaning, f"+{limit:.2g}")
-        self.setToolTip(f"{meaning}: scores from {-limit:.3g} to {limit:.3g}, in the same colours on every slide.")
+    def set_scale(self, limit: float, unit: str, meaning: str) -> None:
+        """Say what score stands at the ends, in which unit, and what that means."""
+        self._texts = (f"−{limit:.2g}", unit, f"+{limit:.2g}")
+        self.setToolTip(f"{meaning} From {-limit:.3g} to {limit:.3g}.")
+        self.setAccessibleName(f"Colours from {-limit:.3g} to {limit:.3g}, {unit}")
         self.update()
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """What stands under the lower end, the middle and the upper end."""
+        return self._texts
 
     def sizeHint(self) -> QSize:
         """Return the size of bar and text."""

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
-    QHBoxLayout,
     QLabel,
     QSizePolicy,
     QVBoxLayout,
@@ -23,7 +22,7 @@ from napari_prospector._napari.request import MPP_RANGE, encoder_of
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
 
-__all__ = ["ProspectForm"]
+__all__ = ["ProspectForm", "small"]
 
 MAP_HINTS = {
     "evidence": "Evidence: where the class lives.",
@@ -92,13 +91,8 @@ class ProspectForm(QWidget):
         self.rows.addRow("Pixel size", self.mpp)
         self.rows.addRow("Head", _over(self.head, self.head_caption))
         self.rows.addRow("Weights", self.weights)
-        map_and_class = QWidget()
-        side_by_side = QHBoxLayout(map_and_class)
-        side_by_side.setContentsMargins(0, 0, 0, 0)
-        side_by_side.addWidget(self.map, 1)
-        side_by_side.addWidget(QLabel("for"))
-        side_by_side.addWidget(self.target, 1)
-        self.rows.addRow("Map", map_and_class)
+        self.rows.addRow("Map", self.map)
+        self.rows.addRow("Class", self.target)
         self.rows.addRow("Tokens", self.tokens)
         self.show_slide("", needs_mpp=False)
         self.show_head(None, "")
@@ -182,16 +176,21 @@ class ProspectForm(QWidget):
         return self.target.currentText() or None
 
 
+def small(label: QLabel) -> QLabel:
+    """Return a label whose letters are a little smaller than those of fields."""
+    font = label.font()
+    font.setPointSizeF(font.pointSizeF() * 0.9)
+    label.setFont(font)
+    return label
+
+
 def _caption() -> QLabel:
     """Return a small label for what is known about the field above it."""
     label = QLabel()
     label.setWordWrap(True)
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    font = label.font()
-    font.setPointSizeF(font.pointSizeF() * 0.9)
-    label.setFont(font)
-    return label
+    return small(label)
 
 
 def _over(field: QWidget, caption: QLabel) -> QWidget:

@@ -62,13 +62,17 @@ class ProspectResult:
     probabilities: dict[str, float]
     n_failed: int
 
-    def verdict(self) -> str:
+    def summary(self) -> str:
         """Return what the head says about the whole slide, for the user."""
         chances = sorted(self.probabilities.items(), key=lambda item: -item[1])
         lines = [f"{self.job.layer}: " + ", ".join(f"{name} {chance:.0%}" for name, chance in chances)]
         if self.n_failed:
             lines.append(f"{self.n_failed:,} tiles could not be read and are holes in the map.")
-        return "\n".join([*lines, *self.job.head.notes_, *self.job.head.concept_edits_.notes()])
+        return "\n".join(lines)
+
+    def verdict(self) -> str:
+        """Return the summary, and what to know before trusting it."""
+        return "\n".join([self.summary(), *self.job.head.notes_, *self.job.head.concept_edits_.notes()])
 
     @property
     def scores(self) -> NDArray[np.float32]:

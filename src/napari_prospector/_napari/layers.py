@@ -121,10 +121,12 @@ class Placement:
         """Return the keyword arguments of a layer with one cell per level-0 pixel."""
         return self._arguments((1.0, 1.0), (0.0, 0.0))
 
-    def of_grid(self, geometry: GridGeometry) -> dict[str, Any]:
-        """Return the keyword arguments of a layer with one cell per token of a grid on the slide."""
-        row, col = (float(place) for place in geometry.centre_px(0, 0))
-        return self._arguments((float(geometry.stride), float(geometry.stride)), (row, col))
+    def of_grid(self, geometry: GridGeometry, factor: int = 1) -> dict[str, Any]:
+        """Return the keyword arguments of a layer with `factor` x `factor` cells per token of a grid on the slide."""
+        step = geometry.stride / factor
+        # the first of the cells that a token's cell is cut into lies up and left of its centre
+        row, col = (float(place) - (geometry.stride - step) / 2 for place in geometry.centre_px(0, 0))
+        return self._arguments((step, step), (row, col))
 
     def of_cells(self, cell_px: tuple[float, float]) -> dict[str, Any]:
         """Return the keyword arguments of a layer whose cells are `cell_px` level-0 pixels high and wide."""

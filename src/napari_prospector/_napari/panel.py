@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_prospector._napari.docks import show_widget
 from napari_prospector._napari.drawn_layers import add_result, is_open, show_map
-from napari_prospector._napari.fields import ColorBar
-from napari_prospector._napari.form import ProspectForm
+from napari_prospector._napari.form import ProspectForm, small
 from napari_prospector._napari.job import ProspectResult, prospect
-from napari_prospector._napari.layers import map_colors
+from napari_prospector._napari.live_maps import live_maps_of
+from napari_prospector._napari.map_section import MapSection
 from napari_prospector._napari.request import (
     Facts,
     ProspectJob,
@@ -62,20 +62,31 @@ class ProspectPanel(QWidget):
         self.run_button = QPushButton("Prospect")
         self.run_button.setToolTip("Embed what is missing of the slide, and draw all maps of the head.")
         self.hint, self.verdict = _text("Why it cannot start"), _text("What the head says about the slide")
+        self.notes = small(_text("What to know before trusting it"))
         self.tasks = TaskBar(KEPT)
-        self.color_bar = ColorBar(map_colors(33))
+        self.live_maps = live_maps_of(self._viewer, self.workspace)
+        self.section = MapSection(self._viewer, self.workspace)
         self._lay_out()
         self._connect()
         self._list_sources()
         self._show_head()
 
     def _lay_out(self) -> None:
-        """Put form, button, progress and results under each other."""
-        column = QVBoxLayout(self)
-        for widget in (self.form, self.run_button, self.hint, self.tasks, self.verdict, self.color_bar):
+        """Put form, button, progress and results under each other, in a frame that scrolls where it is too low."""
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        for widget in (self.form, self.run_button, self.hint, self.tasks, self.verdict, self.notes, self.section):
             column.addWidget(widget)
         column.addStretch(1)
-        self.setMinimumWidth(280)
+        frame = QScrollArea()
+        frame.setWidget(inside)
+        frame.setWidgetResizable(True)
+        frame.setFrameShape(QFrame.Shape.NoFrame)
+        frame.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        outside = QVBoxLayout(self)
+        outside.setContentsMargins(0, 0, 0, 0)
+        outside.addWidget(frame)
+        self.setMinimumWidth(300)
 
     def _connect(self) -> None:
         """Listen to fields, buttons and the workspace."""
@@ -148,6 +159,7 @@ class ProspectPanel(QWidget):
         self.run_button.setEnabled(isinstance(planned, ProspectJob) and not self.is_running)
         self.hint.setText(planned.sentence if isinstance(planned, Refusal) else "")
         self.hint.setVisible(isinstance(planned, Refusal))
+        self.tasks.setVisible(self.is_running or bool(self.tasks.status.text()))
 
     def start(self) -> None:
         """Do what the fields ask for, in a thread."""
@@ -196,6 +208,7 @@ class ProspectPanel(QWidget):
         planned = plan(asked, self.facts)
         if asked != self.request and isinstance(planned, Refusal):
             self.tasks.say(planned.sentence, is_error=True)
+            self.refresh()
             return
         self.start()
 
@@ -215,12 +228,11 @@ class ProspectPanel(QWidget):
     def _show_drawn(self) -> None:
         """Show what was found on the slide at hand."""
         drawn = self.workspace.map_of(self.workspace.current)
-        self.verdict.setVisible(drawn is not None)
-        self.color_bar.setVisible(drawn is not None)
-        if drawn is not None:
-            name = self._shown_map()
-            self.verdict.setText(drawn.verdict)
-            self.color_bar.set_scale(float(drawn.head.color_limits_[name]), f"{name} for {drawn.target}")
+        notes = () if drawn is None else (*drawn.head.notes_, *drawn.head.concept_edits_.notes())
+        for label, text in ((self.verdict, "" if drawn is None else drawn.verdict), (self.notes, "\n".join(notes))):
+            label.setText(text)
+            label.setVisible(bool(text))
+        self.section.show_map(drawn, "" if drawn is None else self._shown_map())
 
     def _shown_map(self) -> str:
         """Return the map of the slide at hand that is looked at: the chosen one, if its head draws it."""
