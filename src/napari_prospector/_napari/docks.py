@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-__all__ = ["PLUGIN", "open_widget", "show_named", "show_widget"]
+__all__ = ["PLUGIN", "DockedWidget", "open_widget", "show_named", "show_widget"]
 
 PLUGIN = "napari-prospector"
 
 Widget = TypeVar("Widget", bound=QWidget)
+
+
+class DockedWidget(QWidget):
+    """A widget that is gone for good once its dock is closed; its tasks stop with it.
+
+    napari only takes the widget of a closed dock out of the window: without a parent it would live on, unseen.
+    """
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Go when taken out of the dock."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.deleteLater()
 
 
 def open_widget(viewer: Viewer, kind: type[Widget]) -> Widget | None:

@@ -1,7 +1,8 @@
-"""The panel's own small widgets: a path one can type, choose or drop, and a colour bar."""
+"""Small widgets of our own: a path one can type, choose or drop, a colour bar, undo and redo."""
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,9 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QSizePolicy, QTo
 if TYPE_CHECKING:
     from qtpy.QtGui import QDragEnterEvent, QDropEvent, QPaintEvent
 
-__all__ = ["ColorBar", "PathField"]
+    from napari_prospector._napari.workspace import Workspace
+
+__all__ = ["ColorBar", "PathField", "UndoButtons"]
 
 BAR_PX = 12
 
@@ -144,3 +147,51 @@ class ColorBar(QWidget):
         for side, text in zip(sides, self._texts, strict=True):
             painter.drawText(under, side, text)
         painter.end()
+
+
+class UndoButtons(QWidget):
+    """Undo and redo of the study, whichever widget changed it.
+
+    Parameters
+    ----------
+    workspace
+        Of the viewer.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__()
+        self._workspace = workspace
+        self.undo_button, self.redo_button = QToolButton(), QToolButton()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(2)
+        for button, sign, act in (
+            (self.undo_button, "↶", self._undo),
+            (self.redo_button, "↷", self._redo),
+        ):
+            button.setText(sign)
+            button.clicked.connect(act)
+            row.addWidget(button)
+        workspace.changed.connect(self._show)
+        workspace.opened.connect(self._show)
+        self._show()
+
+    def _undo(self) -> None:
+        """Take back the last edit."""
+        self._workspace.undo()
+
+    def _redo(self) -> None:
+        """Do again what was taken back."""
+        self._workspace.redo()
+
+    def _show(self, *_: object) -> None:
+        """Say what either would do."""
+        for button, word, text in (
+            (self.undo_button, "Undo", self._workspace.undo_text),
+            (self.redo_button, "Redo", self._workspace.redo_text),
+        ):
+            said = word if text is None else f"{word}: {text}"
+            button.setEnabled(text is not None)
+            button.setAccessibleName(said)
+            # a label may look like HTML
+            button.setToolTip(html.escape(said))

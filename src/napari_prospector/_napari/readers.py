@@ -1,4 +1,4 @@
-"""What napari calls when a file is dropped on the viewer: slides, token grids, heads, maps.
+"""What napari calls when a file is dropped on the viewer: slides, token grids, heads, cohort tables, maps.
 
 A reader returns None for what is not ours, so that napari asks another plugin. It does so for files whose name
 is everybody's (`*.tif`, `*.zarr`); what is ours by its name is refused with the reason.
@@ -12,7 +12,7 @@ from pathlib import Path
 from napari_prospector._napari.layers import LayerTuple, grid_layers, slide_layer
 from napari_prospector.errors import ProspectorError
 
-__all__ = ["get_grid_reader", "get_head_reader", "get_map_reader", "get_slide_reader"]
+__all__ = ["get_cohort_reader", "get_grid_reader", "get_head_reader", "get_map_reader", "get_slide_reader"]
 
 Paths = str | Sequence[str]
 Reader = Callable[[Paths], list[LayerTuple]]
@@ -104,6 +104,27 @@ def read_head(path: Paths) -> list[LayerTuple]:
     viewer = napari.current_viewer()
     if viewer is not None:
         show_panel(viewer).choose_head(file)
+    return [NO_LAYER]
+
+
+def get_cohort_reader(path: Paths) -> Reader | None:
+    """Return a reader if `path` is a cohort table, CSV with the columns path and label; other tables are not ours."""
+    from napari_prospector._napari.find_slides import is_cohort_table
+
+    file = _single(path)
+    return read_cohort if file is not None and file.suffix.lower() == ".csv" and is_cohort_table(file) else None
+
+
+def read_cohort(path: Paths) -> list[LayerTuple]:
+    """Add the slides of a table to the study; a cohort is no layer, so none is returned."""
+    import napari
+
+    from napari_prospector._napari.slides_widget import show_slides
+
+    file, viewer = _single(path), napari.current_viewer()
+    assert file is not None
+    if viewer is not None:
+        show_slides(viewer).add([file])
     return [NO_LAYER]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import sys
@@ -28,11 +29,14 @@ __all__ = [
     "head_caption",
     "other_tokens_paths",
     "plan",
+    "standard_tiles",
 ]
 
 # written out: core.classkernels, where the names live, imports scikit-learn, and the panel is to open at once
 MAPS = ("evidence", "decision", "refined")
 MPP_RANGE = (0.05, 20.0)
+# pixel sizes that differ by less are one, written with fewer digits
+SAME_MPP = 1e-3
 TOKENS_SUFFIX = ".tokens.zarr"
 
 
@@ -225,8 +229,8 @@ def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
     """Return where the tokens of a slide are kept unless the user says otherwise.
 
     Beside the slide, so that they are found again from anywhere; in the user's cache where that folder cannot be
-    written to. The encoder, its kind of tokens and its stain normalization are part of the name: two encoders
-    on one slide are two grids.
+    written to. The encoder, its kind of tokens, its stain normalization, and a size of tiles that is not its own are
+    part of the name: two encoders on one slide are two grids.
 
     Parameters
     ----------
@@ -252,15 +256,34 @@ def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
 
 
 def _finer(encoder: Mapping[str, Any]) -> str:
-    """Return the part of a token grid's name that tells patch and projected tokens from those of whole tiles."""
+    """Return the part of a token grid's name that tells tokens from those of whole tiles of the encoder's own size."""
     projection = encoder.get("projection") or {}
     words = ["patch"] if encoder.get("tokens") == "patch" else []
+    words += _other_size(encoder)
     words += [f"overlap{encoder['overlap_px']}"] if encoder.get("overlap_px") else []
     if projection:
         words.append(
             f"{projection['kind']}{projection['n_dims']}-{str(projection['sha256'] or projection['seed'])[:8]}"
         )
     return "-".join(words)
+
+
+def _other_size(encoder: Mapping[str, Any]) -> list[str]:
+    """Return words for tiles of another size than a built-in encoder's own; of others we do not know their own."""
+    standard = standard_tiles(str(encoder.get("name", "")))
+    if standard is None:
+        return []
+    tile_px, mpp = encoder.get("tile_px") or standard[0], float(encoder.get("mpp") or standard[1])
+    words = [] if tile_px == standard[0] else [f"{tile_px}px"]
+    return words if math.isclose(mpp, standard[1], rel_tol=SAME_MPP) else [*words, f"{mpp:.4g}um"]
+
+
+def standard_tiles(encoder: str) -> tuple[int, float] | None:
+    """Return tile_px and mpp of a built-in encoder; None where the name is none of theirs."""
+    from napari_prospector.tokens.encoders.general_cards import GENERAL_CARDS
+    from napari_prospector.tokens.encoders.pathology_cards import PATHOLOGY_CARDS
+
+    return next(((card.tile_px, card.mpp) for card in (*GENERAL_CARDS, *PATHOLOGY_CARDS) if card.name == encoder), None)
 
 
 def other_tokens_paths(slide: Path) -> tuple[Path, ...]:
