@@ -18,7 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_prospector.core.colors import concept_colors
-from napari_prospector.errors import FileFormatError, InvalidInputError, MismatchError, MissingFileError, StorageError
+from napari_prospector.errors import (
+    FileFormatError,
+    InvalidInputError,
+    MismatchError,
+    MissingFileError,
+    StorageError,
+    UnreadFormatError,
+)
 from napari_prospector.study.map_file import ConceptMap, MapFile, Origin, Place, ScoreMap
 from napari_prospector.study.omezarr_maps import (
     MAP_ENDING,
@@ -29,6 +36,7 @@ from napari_prospector.study.omezarr_maps import (
 )
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.ngff import find_image
+from napari_prospector.tokens.slides import open_slide
 
 NAMES = ("lymphocytes", 'a "quoted" <b>name</b>\n', "größer — 细胞", "")
 # 0.25 µm per level-0 pixel, tiles of 448 of them
@@ -144,10 +152,17 @@ def test_all_levels_begin_at_one_corner_and_their_cells_double(written: Path) ->
         for path, scale, translation in transforms(folder):
             assert scale == [112.0 * 2 ** int(path)] * 2
             assert [start - step / 2 for start, step in zip(translation, scale, strict=True)] == corner
-        image = find_image(folder)
-        assert image.units_um == (1.0, 1.0)
-        assert image.scales[1] == (224.0, 224.0)
-        assert image.offsets[0] == GEOMETRY.translate_um
+    image = find_image(written)
+    assert image.units_um == (1.0, 1.0)
+    assert image.scales[1] == (224.0, 224.0)
+    assert image.offsets[0] == GEOMETRY.translate_um
+
+
+def test_neither_a_map_nor_its_concepts_are_taken_for_a_slide(written: Path) -> None:
+    with pytest.raises(UnreadFormatError, match="must hold 8-bit RGB or grey pixels"):
+        open_slide(written)
+    with pytest.raises(UnreadFormatError, match="concepts must hold a picture; it holds labels"):
+        open_slide(written / "labels" / "concepts")
 
 
 def test_the_metadata_is_what_ngff_0_5_asks_for(written: Path) -> None:

@@ -94,6 +94,8 @@ def find_image(folder: Path) -> Image:
         attributes = _attributes(folder)
     if "multiscales" not in attributes:
         raise FileFormatError(f"{name} must be an OME-Zarr image; it is {_what_it_is(name, attributes)}.")
+    if "image-label" in attributes:
+        raise UnreadFormatError(f"{name} must hold a picture; it holds labels. Name the image that they belong to.")
     try:
         return _image(folder, name, attributes)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
