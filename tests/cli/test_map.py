@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from napari_prospector.cli.map import map_slides
 from napari_prospector.cli.view import view
 from napari_prospector.core.classkernels import MAPS
 from napari_prospector.core.head import load_head
+from napari_prospector.study.geojson import read_geojson
 from napari_prospector.study.omezarr_maps import read_omezarr
+from napari_prospector.study.region_tokens import tokens_of
 from napari_prospector.tokens.store import TokenGrid
 
 
@@ -202,3 +205,51 @@ def test_by_two_commands_slides_of_one_name_do_not_overwrite_each_other(
     assert code == 1
     assert "shows another slide of that name, slide 8.tif" in err
     assert before == {file: file.read_bytes() for file in (tmp_path / "m").iterdir()}
+
+
+def test_regions_are_written_as_geojson_with_their_scores(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    words = (study.head, study.grid(8), "-o", tmp_path, "--map", "evidence", "--geojson")
+    code, found = prospect_json("map", *words, "--threshold", "0", "--simplify", "20")
+    assert code == 0
+    path = tmp_path / "slide 8.evidence.geojson"
+    assert str(path) in found["maps"][0]["files"]
+    with TokenGrid.open(study.grid(8)) as grid:
+        scores, geometry = load_head(study.head).prospect(grid.graph(), "evidence"), grid.geometry
+    above = scores.reshape(ROWS, COLS) > 0
+    regions = read_geojson(path).regions
+    assert np.array_equal(tokens_of(regions, geometry) >= 0, above)
+    assert {region.label for region in regions} == {"tumour"}
+    assert regions[0].name == "evidence 1"
+    measured = [region.extra["properties"]["measurements"] for region in regions]
+    assert sum(row["Tokens"] for row in measured) == above.sum()
+    assert max(row["Max score"] for row in measured) == scores.max()
+    about = json.loads(path.read_text())["prospector"]
+    assert (about["map"], about["threshold"], about["simplify_um"]) == ("evidence", 0.0, 20.0)
+    assert about["slide"] == "slide 8.tif"
+
+
+def test_without_a_threshold_regions_are_cut_at_half_of_the_colour_limit(
+    study: Study, prospect: Any, tmp_path: Path
+) -> None:
+    head = load_head(study.head)
+    for words in ((), ("--threshold", "auto")):
+        assert prospect("map", study.head, study.grid(8), "-o", tmp_path, "--geojson", *words)[0] == 0
+        about = json.loads((tmp_path / f"slide 8.{head.best_map_}.geojson").read_text())["prospector"]
+        assert about["threshold"] == head.color_limits_[head.best_map_] / 2
+    before = (tmp_path / f"slide 8.{head.best_map_}.geojson").read_bytes()
+    assert prospect("map", study.head, study.grid(8), "-o", tmp_path, "--geojson")[0] == 0
+    assert before == (tmp_path / f"slide 8.{head.best_map_}.geojson").read_bytes()
+
+
+def test_how_regions_are_outlined_is_checked_before_anything_is_read(prospect: Any, tmp_path: Path) -> None:
+    words = ("map", "no.prospector", "no.svs", "-o", tmp_path / "m")
+    for more, sentence in (
+        (("--threshold", "1"), "say how regions are outlined: pass --geojson as well"),
+        (("--simplify", "1"), "say how regions are outlined: pass --geojson as well"),
+        (("--geojson", "--threshold", "high"), "--threshold must be a score, or auto; got 'high'"),
+        (("--geojson", "--threshold", "nan"), "threshold must be a finite score, or None; got nan"),
+        (("--geojson", "--simplify", "-1"), "-1"),
+    ):
+        code, _, err = prospect(*words, *more)
+        assert code in {1, 2}
+        assert sentence in " ".join(err.split())

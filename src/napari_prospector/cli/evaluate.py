@@ -111,10 +111,10 @@ def evaluate(
 ) -> None:
     """Measure how well the maps of HEAD find the truth.
 
-    This needs a COHORT with truth: PNG masks in the column truth, each of which covers its slide. Only rows marked
-    test count (all rows, where there is no column split); slides that the head learned from are refused. Writes
-    evaluation.csv and other tables, evaluation.json, evaluation.png and report.html. The rows constant, random and
-    prevalence say what knowing nothing scores.
+    This needs a COHORT with truth: in the column truth PNG masks, each of which covers its slide, or annotations of
+    QuPath (*.geojson) with regions of the target class. Only rows marked test count (all rows, where there is no column
+    split); slides that the head learned from are refused. Writes evaluation.csv and other tables, evaluation.json,
+    evaluation.png and report.html. The rows constant, random and prevalence say what knowing nothing scores.
     """
     from napari_prospector.core.head import load_head
     from napari_prospector.study.cohort import Cohort
@@ -209,7 +209,7 @@ def _truths(name: str, test: Cohort, graphs: CohortGraphs, target: str) -> list[
     if not any(row.truth is not None and row.label == target for row in test):
         raise InvalidInputError(
             f"{name} must name a truth for some test row of class {target!r}; it names none. "
-            "Fill its column truth with PNG masks that cover their slides."
+            "Fill its column truth with PNG masks that cover their slides, or with QuPath's annotations (*.geojson)."
         )
     truths = cohort_truths(test, graphs.grids, target)
     own = [truth for row, truth in zip(test, truths, strict=True) if row.label == target and truth is not None]

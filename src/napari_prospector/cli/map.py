@@ -35,6 +35,7 @@ from napari_prospector.errors import InvalidInputError, ProspectorError
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
     from napari_prospector.study.cluster import AnyClient
+    from napari_prospector.study.contours import Contours
     from napari_prospector.study.exchange import SlideMap
     from napari_prospector.tokens.encoders.cards import Encoder
 
@@ -47,6 +48,7 @@ __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
     epilog=examples(
         "prospect map tumour.prospector slide.svs -o maps/",
         "prospect map tumour.prospector slides/*.svs -o maps/ --grids tokens/ --map decision --ome-zarr",
+        "prospect map tumour.prospector slide.svs -o maps/ --geojson --threshold 0.5 --simplify 50",
         "prospect map subtypes.prospector tokens/slide.svs.tokens.zarr -o maps/ --target papillary",
     ),
 )
@@ -65,6 +67,19 @@ __all__ = ["encoder_of_head", "label_of", "map_slides", "map_stores"]
 @click.option(
     "--ome-zarr", is_flag=True, help="Write NAME.MAP.prospect.ome.zarr too: map and concepts as OME-Zarr 0.5."
 )
+@click.option("--geojson", is_flag=True, help="Write NAME.MAP.geojson too: outlines of regions, as QuPath opens them.")
+@click.option(
+    "--threshold",
+    metavar="SCORE",
+    help="Tokens that score above it are in a region; auto (the default): half of the map's colour limit, the same "
+    "for all slides.",
+)
+@click.option(
+    "--simplify",
+    type=click.FloatRange(min=0),
+    metavar="UM",
+    help="Simplify outlines by at most so many µm; default: 0, exact.",
+)
 @mpp_option
 @weights_option
 @device_option
@@ -78,6 +93,9 @@ def map_slides(
     map_name: str | None,
     target: str | None,
     ome_zarr: bool,
+    geojson: bool,
+    threshold: str | None,
+    simplify: float | None,
     mpp: float | None,
     weights: str | None,
     device: str | None,
@@ -92,6 +110,7 @@ def map_slides(
     """
     from napari_prospector.core.head import load_head
 
+    contours = _contours(threshold, simplify, geojson)
     model = load_head(head)
     label = label_of(model, target)
     _check_map(model, map_name)
@@ -108,6 +127,7 @@ def map_slides(
         quiet=as_json,
         head_name=head.stem,
         ome_zarr=ome_zarr,
+        contours=contours,
     )
     errors |= refused
     lines = [f"{row['slide']}, {row['map']} for {row['target']}: {', '.join(row['files'])}" for row in written]
@@ -115,6 +135,21 @@ def map_slides(
     if not errors:
         return Exit.OK
     return Exit.PARTLY if written else Exit.REFUSED
+
+
+def _contours(threshold: str | None, simplify: float | None, geojson: bool) -> Contours | None:
+    """Return how regions are to be outlined; None where they are not asked for."""
+    from napari_prospector.study.contours import Contours
+
+    if not geojson:
+        if threshold is not None or simplify is not None:
+            raise click.UsageError("--threshold and --simplify say how regions are outlined: pass --geojson as well.")
+        return None
+    try:
+        score = None if threshold in {None, "auto"} else float(str(threshold))
+    except ValueError as error:
+        raise click.UsageError(f"--threshold must be a score, or auto; got {threshold!r}.") from error
+    return Contours(score, simplify or 0.0)
 
 
 def _finished(

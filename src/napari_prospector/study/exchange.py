@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_prospector.core.head import ProspectorHead
 from napari_prospector.errors import InvalidInputError
+from napari_prospector.study.contours import Contours, write_contours
 from napari_prospector.study.map_file import ConceptMap, MapFile, Origin, Place, ScoreMap
 from napari_prospector.study.map_owner import FINGERPRINT, check_slide_of_maps
 from napari_prospector.tokens.geometry import GridGeometry
@@ -38,7 +39,7 @@ class SlideMap:
     probability
         Of that class, for the whole slide.
     files
-        Scores, concepts, table; then the OME-Zarr if there is one.
+        Scores, concepts, table; then the OME-Zarr and the GeoJSON if there are some.
     """
 
     name: str
@@ -57,6 +58,7 @@ def write_slide_map(
     *,
     head_name: str | None = None,
     ome_zarr: bool = False,
+    contours: Contours | None = None,
 ) -> SlideMap:
     """Apply a head to a token grid and write its map: scores and concepts as OME-TIFF, and a table of tokens.
 
@@ -75,6 +77,8 @@ def write_slide_map(
         What the files shall call the head.
     ome_zarr
         Write ``NAME.MAP.prospect.ome.zarr`` too, the map with its concepts (`write_omezarr`).
+    contours
+        Write ``NAME.MAP.geojson`` too, the regions that score above a threshold (`write_contours`).
 
     Raises
     ------
@@ -106,6 +110,10 @@ def write_slide_map(
     names = np.asarray(head.concept_edits_.names)[concepts]
     columns: dict[str, ArrayLike] = {map_name: scores, "concept": concepts, "concept_name": names}
     files.insert(2, write_token_table(table, mask, geometry, columns))
+    if contours is not None:
+        about = {"slide": slide, "head": head_name, "encoder": encoder}
+        cut = (str(looked_for), contours, head.color_limits_[map_name], map_name, about)
+        files.append(write_contours(out / f"{name}.{map_name}.geojson", on_grid(scores, mask, np.nan), geometry, *cut))
     probability = head.predict_proba([graph])[0, head.classes_.tolist().index(looked_for)]
     return SlideMap(name, map_name, str(looked_for), float(probability), tuple(files))
 

@@ -3,6 +3,9 @@
 A truth is a PNG aligned with the slide: pixel (i, j) of R x C covers the rectangle from (i H / R, j W / C) to
 ((i + 1) H / R, (j + 1) W / C) of a slide of H x W level-0 pixels. Above half of the full value is positive; where an
 alpha channel is 0, the truth is unknown.
+
+Or it is a GeoJSON of regions, as QuPath writes them: those of the target class are positive, all else is negative;
+regions without a class, and of QuPath's classes that end in an asterisk, are unknown.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from numpy.typing import NDArray
 
 from napari_prospector.errors import FileFormatError, InvalidInputError, MismatchError, MissingFileError
 from napari_prospector.study.cohort import Cohort
+from napari_prospector.study.geojson import GEOJSON_SUFFIXES, read_geojson
+from napari_prospector.study.region_tokens import region_truth
 from napari_prospector.tokens.geometry import GridGeometry
 from napari_prospector.tokens.store import TokenGrid
 
@@ -161,12 +166,12 @@ def cohort_truths(
     Parameters
     ----------
     cohort
-        Its rows name the truth masks.
+        Its rows name the truths: PNG masks, or GeoJSON.
     grids
         The token grid of each row.
     target
-        The class whose regions the masks show. A datum of another class has none of it: without a mask all its
-        tokens are negative.
+        The class whose regions the masks show, and whose regions of annotations are positive. A datum of another class
+        has none of it: without a truth all its tokens are negative.
     min_share
         As in `token_truth`.
 
@@ -178,16 +183,21 @@ def cohort_truths(
     if len(grids) != len(cohort):
         raise MismatchError(f"There must be one token grid for each of {len(cohort)} rows; got {len(grids)}.")
     return [
-        _row_truth(row.truth, row.label == target, grid, min_share) for row, grid in zip(cohort, grids, strict=True)
+        _row_truth(row.truth, target, row.label == target, grid, min_share)
+        for row, grid in zip(cohort, grids, strict=True)
     ]
 
 
-def _row_truth(path: Path | None, is_target: bool, grid: TokenGrid, min_share: float) -> NDArray[np.int8] | None:
+def _row_truth(
+    path: Path | None, target: str, is_target: bool, grid: TokenGrid, min_share: float
+) -> NDArray[np.int8] | None:
     """Return the truth (n_tokens,) of one datum; None where nothing is known."""
     mask = grid.mask
     if path is None:
         return None if is_target else np.zeros(int(mask.sum()), dtype=np.int8)
     rows, cols = grid.attrs["level0_shape"]
+    if path.suffix.lower() in GEOJSON_SUFFIXES:
+        return _annotated_truth(path, target, is_target, grid, min_share)
     truth = read_truth(path)
     height, width = truth.positive.shape
     if abs(rows * width / (cols * height) - 1) > _MOST_STRETCHED + 1 / min(height, width):
@@ -196,3 +206,25 @@ def _row_truth(path: Path | None, is_target: bool, grid: TokenGrid, min_share: f
             f" it has {height} x {width}. Check column truth: the mask must be of this slide, and show all of it."
         )
     return token_truth(truth, grid.geometry, (rows, cols), min_share)[mask]
+
+
+def _annotated_truth(path: Path, target: str, is_target: bool, grid: TokenGrid, min_share: float) -> NDArray[np.int8]:
+    """Return the truth (n_tokens,) that annotations state; what lies in no region is negative."""
+    rows, cols = grid.attrs["level0_shape"]
+    regions = read_geojson(path).regions
+    classes = sorted({region.label for region in regions if region.label is not None})
+    if is_target and regions and target not in classes:
+        came = ", ".join(map(repr, classes)) or "none"
+        raise InvalidInputError(
+            f"{path.name} must hold a region of class {target!r}; its classes are {came}. Call the class as the label "
+            "of its slide is called, capitals included."
+        )
+    for region in regions:
+        row0, col0, row1, col1 = region.bounds
+        if row1 <= 0 or col1 <= 0 or row0 >= rows or col0 >= cols:
+            raise MismatchError(
+                f"{path.name} must be of its slide {grid.attrs['slide_name']}, {rows} x {cols} px; region "
+                f"{region.name or region.id!r} lies outside of it. Coordinates are level-0 pixels."
+            )
+    slide_shape = (int(rows), int(cols))
+    return region_truth(regions, target, grid.geometry, grid.mask, min_share, outside=0, slide_shape=slide_shape)
