@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from napari_prospector._napari.workspace import Workspace, workspace_of
+from napari_prospector.core.concept_edits import ConceptEdits
+from napari_prospector.core.head import load_head
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.study.project import Study, StudySlide
 
@@ -90,3 +92,55 @@ def test_the_methods_of_a_study_change_what_they_say(tmp_path: Path) -> None:
     assert study.with_regions("k", ()).annotations == {}
     with pytest.raises(InvalidInputError, match="Give labels under 'Slides'"):
         Study().with_slides([a]).cohort()
+
+
+def loaded(workspace: Workspace, file: Path, qtbot: Any) -> Any:
+    """Use a head, and wait until it is there."""
+    workspace.use_head(file)
+    qtbot.waitUntil(lambda: workspace.head is not None, timeout=20_000)
+    assert workspace.head is not None
+    return workspace.head
+
+
+def test_edits_of_concepts_reach_the_heads_file_and_undo_takes_them_out_again(
+    workspace: Workspace, head_file: Path, tmp_path: Path, qtbot: Any
+) -> None:
+    workspace.keeper._timer.setInterval(10)
+    own = tmp_path / "own.prospector"
+    own.write_bytes(head_file.read_bytes())
+    first = loaded(workspace, own, qtbot).concept_edits_
+
+    def in_file() -> Any:
+        qtbot.waitUntil(lambda: workspace.keeper.is_saved, timeout=20_000)
+        return load_head(own).concept_edits_
+
+    workspace.edit("Rename", replace(workspace.study, concepts=first.rename(1, "stroma")))
+    assert workspace.head is not None
+    assert workspace.head.concept_names_[1] == "stroma"
+    assert in_file().names[1] == "stroma"
+    workspace.undo()
+    assert workspace.head.concept_edits_ == first, "although the file said otherwise by then"
+    assert in_file() == first
+    workspace.redo()
+    assert in_file().names[1] == "stroma"
+
+
+def test_a_head_that_nobody_edits_is_not_written(
+    workspace: Workspace, head_file: Path, tmp_path: Path, qtbot: Any
+) -> None:
+    own = tmp_path / "own.prospector"
+    own.write_bytes(head_file.read_bytes())
+    before = own.stat().st_mtime_ns
+    loaded(workspace, own, qtbot)
+    workspace.edit("Add", workspace.study.with_slides([StudySlide(tmp_path / "a.svs")]))
+    qtbot.waitUntil(lambda: workspace.keeper.is_saved, timeout=20_000)
+    assert own.stat().st_mtime_ns == before
+
+
+def test_names_for_another_head_are_told_in_a_sentence(workspace: Workspace, head_file: Path, qtbot: Any) -> None:
+    loaded(workspace, head_file, qtbot)
+    workspace.edit("Name seven", replace(workspace.study, concepts=ConceptEdits.of(7)))
+    assert workspace.head is None
+    assert "whose 7 concepts were named here" in str(workspace.head_problem)
+    workspace.undo()
+    qtbot.waitUntil(lambda: workspace.head is not None, timeout=20_000)

@@ -26,7 +26,7 @@ from napari_prospector.study.project import Study
 
 if TYPE_CHECKING:
     from napari_prospector._napari.workspace import Workspace
-    from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.core.concept_edits import ConceptEdits
     from napari_prospector.study.project_files import Project
 
 __all__ = ["ProjectKeeper", "Unnamed", "forget_unnamed", "unnamed_projects", "user_folder"]
@@ -76,7 +76,8 @@ class ProjectKeeper(QObject):
         self.problem: str | None = None
         self._task: Task | None = None
         self._is_dirty = False
-        self._kept_head: ProspectorHead | None = None
+        # what the files of heads say of their concepts
+        self._in_files: dict[Path, ConceptEdits] = {}
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SAVE_AFTER_MS)
@@ -113,6 +114,10 @@ class ProjectKeeper(QObject):
         if self.project is not None:
             self.project.close()
         self.project = project
+
+    def note_head(self, path: Path, edits: ConceptEdits) -> None:
+        """Take note of what a head's file says of its concepts; it is written again where they are edited."""
+        self._in_files[path] = edits
 
     def save_as(self, folder: Path) -> Callable[[], Steps[tuple[Project, Study]]]:
         """Return what writes the study to another project and takes its own heads along; give the result to `move`.
@@ -164,7 +169,7 @@ class ProjectKeeper(QObject):
     def _saving(self) -> Callable[[], Steps[None]]:
         """Return what saves the study as it is now."""
         study, view, head = self._workspace.study, dict(self._view()), self._workspace.head
-        is_edited = head is not None and study.concepts is not None and head is not self._kept_head
+        is_edited = head is not None and self._in_files.get(study.head or Path()) != head.concept_edits_
 
         def steps() -> Steps[None]:
             from napari_prospector.study.project_files import Project
@@ -175,7 +180,7 @@ class ProjectKeeper(QObject):
             self.project.save(study, view)
             if is_edited and head is not None and study.head is not None:
                 head.save(study.head)
-                self._kept_head = head
+                self._in_files[study.head] = head.concept_edits_
 
         return steps
 

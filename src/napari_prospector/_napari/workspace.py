@@ -20,12 +20,14 @@ from napari_prospector._napari.progress import Failure, JobProgress, Refusal, St
 from napari_prospector._napari.reopening import view_record
 from napari_prospector._napari.sources import Source, sources
 from napari_prospector._napari.tasks import Task, show_failure
+from napari_prospector.errors import MismatchError
 from napari_prospector.study.project import Study
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_prospector._napari.painter import MapPainter
+    from napari_prospector.core.concept_edits import ConceptEdits
     from napari_prospector.core.graph import TokenGraph
     from napari_prospector.core.head import ProspectorHead
     from napari_prospector.tokens.geometry import GridGeometry
@@ -119,6 +121,8 @@ class Workspace(QObject):
         self.keeper = ProjectKeeper(self, lambda: view_record(viewer, self))
         self.head: ProspectorHead | None = None
         self.head_problem: str | None = None
+        # what a head's file said of its concepts before edits were written into it: undo goes back to that
+        self._as_read: dict[Path, ConceptEdits] = {}
         self._maps: list[DrawnMap] = []
         self._sources: list[Source] = []
         self._current: Any = None
@@ -183,6 +187,7 @@ class Workspace(QObject):
         """Put another study in place of this one; its history is gone, so the caller asks and saves first."""
         before = self.study
         self._history = History(study)
+        self._as_read.clear()
         self._follow_head(before)
         self.opened.emit()
         self.changed.emit(before, study)
@@ -190,6 +195,7 @@ class Workspace(QObject):
     def use_head(self, path: Path, text: str | None = None) -> None:
         """Take another head, as an edit that can be undone; it is loaded in a thread, then `head_changed` is sent."""
         after = replace(self.study, head=path, concepts=None)
+        self._as_read.pop(path, None)
         if after == self.study:
             self._load_head()  # the file may be another by now
         else:
@@ -198,6 +204,8 @@ class Workspace(QObject):
     def move_head(self, path: Path | None) -> None:
         """Say that the head's file lies elsewhere now; it is the same head, and nothing to undo."""
         before = self.study
+        if path is not None and before.head in self._as_read:
+            self._as_read[path] = self._as_read[before.head]
         self._history.amend(replace(before, head=path))
         self.changed.emit(before, self.study)
 
@@ -240,9 +248,10 @@ class Workspace(QObject):
 
     def _follow_head(self, before: Study) -> None:
         """Load the head if it is another one, or edit its concepts."""
-        if self.study.head != before.head:
+        is_edited = self.study.concepts is not before.concepts
+        if self.study.head != before.head or (is_edited and self.head_problem is not None):
             self._load_head()
-        elif self.study.concepts is not before.concepts and self.head is not None:
+        elif is_edited and self.head is not None:
             self._edit_concepts()
 
     def _load_head(self) -> None:
@@ -267,18 +276,29 @@ class Workspace(QObject):
             self.head_problem = outcome.sentence
         else:
             self.head = outcome
-            if self.study.concepts is not None:
-                self._edit_concepts()
-                return
+            self.keeper.note_head(path, outcome.concept_edits_)
+            self._as_read.setdefault(path, outcome.concept_edits_)
+            self._edit_concepts()
+            return
         self.head_changed.emit()
 
     def _edit_concepts(self) -> None:
-        """Give the head the edits that the study holds; None: those of its file."""
-        if self.study.concepts is None:
+        """Give the head the edits that the study holds; None: those that its file came with."""
+        path, head = self.study.head, self.head
+        assert head is not None
+        assert path is not None
+        edits = self._as_read.get(path) if self.study.concepts is None else self.study.concepts
+        if edits is None:
             self._load_head()
             return
-        assert self.head is not None
-        self.head = self.head.with_edits(self.study.concepts)
+        try:
+            self.head = head if edits == head.concept_edits_ else head.with_edits(edits)
+        except MismatchError:
+            self.head = None
+            self.head_problem = (
+                f"{path.name} is another head than the one whose {edits.n_concepts} concepts were named here. "
+                "Undo that, or choose the head again to use it as it is."
+            )
         self.head_changed.emit()
 
     def _list_sources(self, event: Any = None) -> None:
