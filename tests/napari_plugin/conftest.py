@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 from napari_prospector._napari import keeper
+from napari_prospector._napari.request import default_tokens_path
 from napari_prospector.core.graph import grid_graph
 from napari_prospector.core.head import ProspectorHead, load_head
+from napari_prospector.study.project import EncoderChoice, Study, StudySlide
+from napari_prospector.tokens.embed import embed_to_grid
 from napari_prospector.tokens.encoders import cards
 from napari_prospector.tokens.encoders.cards import EncoderCard, load_encoder
 from napari_prospector.tokens.pyramid import write_pyramid
+from napari_prospector.tokens.slides import open_slide
 
 MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_prospector" / "napari.yaml"
 
@@ -130,6 +134,18 @@ def _graph(rng: np.random.Generator, n_purple: int) -> Any:
     colors = np.array([PURPLE] * n_purple + [PINK] * (35 - n_purple), np.int16)[:, None, None]
     tiles = (colors + rng.integers(-NOISE, NOISE + 1, (35, TILE_PX, TILE_PX, 3))).astype(np.uint8)
     return grid_graph(np.ones((5, 7), bool), MeanColour().encode(tiles))
+
+
+@pytest.fixture(scope="session")
+def embedded_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Eight slides of four patients, embedded, every other one with a purple square; for reading only."""
+    folder, planted, slides = tmp_path_factory.mktemp("cohort"), Planted(), []
+    for number in range(8):
+        file = planted.write(folder / f"s{number}.tif", planted=bool(number % 2), seed=number)
+        with open_slide(file) as slide:
+            embed_to_grid(slide, MeanColour(), default_tokens_path(file, MeanColour.card.to_json()))
+        slides.append(StudySlide(file, "tumour" if number % 2 else "normal", f"patient {number // 2}"))
+    return Study(slides=tuple(slides), encoder=EncoderChoice("mean-colour"))
 
 
 @pytest.fixture(autouse=True)

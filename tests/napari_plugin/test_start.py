@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from qtpy.QtWidgets import QMessageBox
 
 from napari_prospector._napari import keeper as keeper_module
 from napari_prospector._napari.docks import show_widget
 from napari_prospector._napari.keeper import unnamed_projects
+from napari_prospector._napari.panel import ProspectPanel
 from napari_prospector._napari.start_widget import StartWidget
 from napari_prospector._napari.workspace import Workspace, workspace_of
 from napari_prospector.study.annotations import Region
@@ -73,7 +75,7 @@ def test_work_without_a_name_is_offered_again_after_a_crash(workspace: Workspace
     assert workspace.keeper.project is not None
     workspace.keeper.project.close()  # as the system does when a process dies
     (found,) = unnamed_projects()
-    assert found.summary == "1 slides, 0 regions"
+    assert found.summary == "1 slide"
 
 
 def test_a_project_is_saved_under_a_name_and_opened_in_another_viewer(
@@ -177,3 +179,41 @@ def test_annotations_of_a_closed_window_are_on_the_disk(
     viewer.window._qt_window.close()
     file = next(keeper_module.unnamed_folder().glob("*/project.json"))
     assert read_project(file.parent)[0].regions("layer:x")[0].id == square.id
+
+
+def test_a_project_reopens_with_its_maps_as_they_were_shown(
+    viewer: Any,
+    workspace: Workspace,
+    start: StartWidget,
+    embedded_study: Any,
+    head_file: Path,
+    tmp_path: Path,
+    qtbot: Any,
+) -> None:
+    slide = embedded_study.slides[1].path
+    viewer.open(str(slide), plugin="napari-prospector")
+    workspace.edit("Take the cohort", replace(embedded_study, head=head_file))
+    qtbot.waitUntil(lambda: workspace.head is not None, timeout=LONG_MS)
+    panel = show_widget(viewer, ProspectPanel, "Prospect")
+    qtbot.waitUntil(panel.run_button.isEnabled, timeout=LONG_MS)
+    panel.run_button.click()
+    qtbot.waitUntil(lambda: bool(workspace.maps), timeout=60_000)
+    evidence = viewer.layers["s1 · evidence"]
+    evidence.opacity = 0.21
+    viewer.layers["s1 · concepts"].visible = True
+    seen = {layer.name: (layer.visible, layer.opacity, np.array(layer.extent.world)) for layer in viewer.layers}
+    scores = np.array(evidence.data)
+    start.save_as(tmp_path / "mine")
+    qtbot.waitUntil(lambda: not start.bar.is_running and workspace.keeper.is_saved, timeout=LONG_MS)
+    workspace.keeper.close()
+
+    workspace.keeper.project = None
+    start.open_project(tmp_path / "mine.prospect-project")
+    qtbot.waitUntil(lambda: bool(workspace.maps) and not start.bar.is_running, timeout=60_000)
+    assert [layer.name for layer in viewer.layers] == list(seen)
+    for layer in viewer.layers:
+        visible, opacity, extent = seen[layer.name]
+        assert (layer.visible, layer.opacity) == (visible, pytest.approx(opacity))
+        np.testing.assert_allclose(layer.extent.world, extent)
+    np.testing.assert_array_equal(viewer.layers["s1 · evidence"].data, scores)
+    assert len(workspace.study.slides) == 8

@@ -63,6 +63,8 @@ def show_named(viewer: Viewer, name: str) -> QWidget:
     """Return the widget with a display name of the manifest, opened if it is not there yet, and on top."""
     bare = getattr(viewer, "__wrapped__", viewer)
     dock, widget = bare.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
+    # napari adds the plugin's name, and seven such tabs would not fit
+    dock.setWindowTitle(name)
     dock.show()
     dock.raise_()
     assert isinstance(widget, QWidget)

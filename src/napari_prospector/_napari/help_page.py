@@ -7,7 +7,7 @@ from html import escape
 
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QTextBrowser, QVBoxLayout, QWidget
 
-__all__ = ["KEYS", "Key", "help_html", "show_help"]
+__all__ = ["KEYS", "WIDGETS", "Key", "help_html", "show_help"]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -78,6 +79,7 @@ class ProjectKeeper(QObject):
         self._is_dirty = False
         # what the files of heads say of their concepts
         self._in_files: dict[Path, ConceptEdits] = {}
+        self._making = threading.Lock()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SAVE_AFTER_MS)
@@ -166,18 +168,23 @@ class ProjectKeeper(QObject):
         if self.project is not None:
             self.project.close()
 
+    def opened(self) -> Project:
+        """Return the project, made without a name where there is none; from any thread."""
+        from napari_prospector.study.project_files import Project
+
+        with self._making:
+            if self.project is None:
+                self.project = Project(unnamed_folder() / f"{uuid.uuid4().hex[:12]}.prospect-project")
+            return self.project
+
     def _saving(self) -> Callable[[], Steps[None]]:
         """Return what saves the study as it is now."""
         study, view, head = self._workspace.study, dict(self._view()), self._workspace.head
         is_edited = head is not None and self._in_files.get(study.head or Path()) != head.concept_edits_
 
         def steps() -> Steps[None]:
-            from napari_prospector.study.project_files import Project
-
             yield JobProgress("Saving")
-            if self.project is None:
-                self.project = Project(unnamed_folder() / f"{uuid.uuid4().hex[:12]}.prospect-project")
-            self.project.save(study, view)
+            self.opened().save(study, view)
             if is_edited and head is not None and study.head is not None:
                 head.save(study.head)
                 self._in_files[study.head] = head.concept_edits_
@@ -238,7 +245,8 @@ def unnamed_projects() -> list[Unnamed]:
                 shutil.rmtree(folder)
                 continue
             n_regions = sum(map(len, study.annotations.values()))
-            summary = f"{len(study.slides)} slides, {n_regions} regions" + (", a head" if study.head else "")
+            counts = {"slide": len(study.slides), "region": n_regions, "head": int(study.head is not None)}
+            summary = ", ".join(f"{n} {what}{'s' * (n > 1)}" for what, n in counts.items() if n)
             found.append(Unnamed(folder, file.stat().st_mtime, summary))
     return sorted(found, key=lambda unnamed: -unnamed.saved_at)
 
@@ -251,4 +259,4 @@ def forget_unnamed(folder: Path) -> None:
 
 def when(saved_at: float) -> str:
     """Return a time as people say it."""
-    return time.strftime("%d %B, %H:%M", time.localtime(saved_at))
+    return time.strftime("%d %b %H:%M", time.localtime(saved_at))

@@ -1,4 +1,4 @@
-"""What is open in a viewer, as a record that a project keeps, and the viewer as that record says."""
+"""A project in a viewer: its slides, then its maps, then all of it as it was seen last."""
 
 from __future__ import annotations
 
@@ -9,41 +9,25 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject
 
 from napari_prospector._napari.camera import camera_of
+from napari_prospector._napari.drawn_layers import add_result, is_open
+from napari_prospector._napari.job import prospect
 from napari_prospector._napari.layers import provenance, slide_layer
-from napari_prospector._napari.progress import JobProgress, Steps
+from napari_prospector._napari.progress import JobProgress, Refusal, Steps
+from napari_prospector._napari.request import Facts, ProspectJob, ProspectRequest, plan
+from napari_prospector._napari.view_record import SHOWN
 from napari_prospector.errors import ProspectorError
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from napari_prospector._napari.job import ProspectResult
+    from napari_prospector._napari.sources import Source
     from napari_prospector._napari.tasks import TaskBar
     from napari_prospector._napari.workspace import Workspace
     from napari_prospector.study.project import Study
     from napari_prospector.study.project_files import Project
 
-__all__ = ["Reopening", "read_for_viewer", "view_record"]
-
-# of a layer, what a user sets by hand
-SHOWN = ("visible", "opacity", "blending")
-
-
-def view_record(viewer: Viewer, workspace: Workspace) -> dict[str, Any]:
-    """Return what is open, in types of JSON: slides, and how the layers that lie on them are shown.
-
-    Layers of other plugins, and slides that were read from no file, cannot be opened again and are left out.
-    """
-    slides = {source.layer.unique_id: source for source in workspace.sources}
-    layers = []
-    for layer in viewer.layers:
-        noted = provenance(layer)
-        source = slides.get(layer.unique_id) or slides.get(noted.get("slide_id"))
-        if source is not None and source.path is not None:
-            kind = source.kind if source.layer is layer else noted.get("kind")
-            shown = {name: getattr(layer, name) for name in SHOWN}
-            layers.append({"key": source.key, "kind": kind, "map": noted.get("map"), "name": layer.name, **shown})
-    camera = camera_of(viewer)
-    seen = {"center": [float(at) for at in camera.center], "zoom": float(camera.zoom)}
-    return {"layers": layers, "camera": seen}
+__all__ = ["Reopening", "read_for_viewer"]
 
 
 def read_for_viewer(folder: Path) -> Callable[[], Steps[Project]]:
@@ -79,7 +63,7 @@ class Reopening(QObject):
         self._viewer, self._workspace, self._bar = viewer, workspace, bar
         self._layers: list[dict[str, Any]] = list(view.get("layers", ()))
         self._camera: Mapping[str, Any] = view.get("camera", {})
-        self._missing: list[str] = []
+        self._problems: list[str] = []
 
     def start(self, study: Study) -> None:
         """Put the study in the workspace, then open its slides."""
@@ -124,10 +108,58 @@ class Reopening(QObject):
         self._viewer.add_layer(Layer.create(*layer))
 
     def _end(self, problems: list[str]) -> None:
-        """Show layers as they were seen, and say what could not be opened."""
+        """Go on with the maps, once the head is loaded."""
+        self._problems += problems
+        if self._mapped() and self._workspace.study.head is not None:
+            self._workspace.head_changed.connect(self._draw)
+            self._draw()
+        else:
+            self._finish([])
+
+    def _mapped(self) -> list[Source]:
+        """Return the slides that are open and had maps."""
+        keys = {layer["key"] for layer in self._layers if layer["kind"] in ("map", "concepts")}
+        return [source for source in self._workspace.sources if source.key in keys]
+
+    def _draw(self) -> None:
+        """Draw the maps of slides again, from tokens that are there."""
+        workspace = self._workspace
+        if workspace.head is None and workspace.head_problem is None:
+            return
+        workspace.head_changed.disconnect(self._draw)
+        if workspace.head is None:
+            self._finish([str(workspace.head_problem)])
+            return
+        jobs = [(source, self._job(source)) for source in self._mapped()]
+        self._bar.run(_drawing(jobs), self._finish, self._add_map)
+
+    def _job(self, source: Source) -> ProspectJob | Refusal:
+        """Return what draws the maps of a slide."""
+        workspace = self._workspace
+        shown = [layer["map"] for layer in self._layers if layer["key"] == source.key and layer["visible"]]
+        row = None if source.path is None else workspace.study.slide(source.path)
+        request = ProspectRequest(
+            layer=source.name,
+            kind=source.kind,
+            path=source.path,
+            head=workspace.study.head,
+            map=next((name for name in shown if name is not None), None),
+            mpp=None if row is None else row.mpp,
+            tokens=None if row is None else row.tokens,
+        )
+        return plan(request, Facts(source.mpp, workspace.head, workspace.head_problem))
+
+    def _add_map(self, found: tuple[Source, ProspectResult]) -> None:
+        """Add the layers of a map that is drawn, where its slide is still open."""
+        source, result = found
+        if is_open(self._viewer, source):
+            self._workspace.keep_map(add_result(self._viewer, source, result))
+
+    def _finish(self, problems: list[str]) -> None:
+        """Show layers as they were seen, and say what could not be opened or drawn."""
         self._show_as_before()
-        if problems:
-            self._bar.say("\n".join(problems), is_error=True)
+        if told := self._problems + problems:
+            self._bar.say("\n".join(told), is_error=True)
 
     def _show_as_before(self) -> None:
         """Set what a user had set by hand, of the layers that are there."""
@@ -140,3 +172,29 @@ class Reopening(QObject):
         if self._camera:
             camera = camera_of(self._viewer)
             camera.center, camera.zoom = self._camera["center"], self._camera["zoom"]
+
+
+def _drawing(jobs: list[tuple[Source, ProspectJob | Refusal]]) -> Callable[[], Steps[list[str]]]:
+    """Return what draws maps one after the other; what cannot be drawn is told, and the others go on."""
+
+    def steps() -> Steps[list[str]]:
+        problems = []
+        for number, (source, job) in enumerate(jobs):
+            yield JobProgress("Drawing maps", number, len(jobs))
+            if isinstance(job, Refusal):
+                problems.append(job.sentence)
+                continue
+            if not any(place.exists() for place in (job.tokens, *job.also_look_in)):
+                problems.append(
+                    f"The tokens of {job.layer} are gone, so its map is not drawn. Prospect embeds it again."
+                )
+                continue
+            try:
+                result = yield from prospect(job)
+            except ProspectorError as error:
+                problems.append(str(error))
+                continue
+            yield JobProgress("Drawing maps", number + 1, len(jobs), found=(source, result))
+        return problems
+
+    return steps

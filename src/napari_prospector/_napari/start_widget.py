@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QListWidget,
@@ -20,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_prospector._napari.docks import show_named
+from napari_prospector._napari.help_page import WIDGETS, show_help
 from napari_prospector._napari.keeper import forget_unnamed, unnamed_projects, when
 from napari_prospector._napari.progress import JobProgress, Steps
 from napari_prospector._napari.recent import note_recent, recent_projects
@@ -85,9 +87,12 @@ class StartWidget(QWidget):
             column.addWidget(button)
             column.addWidget(_text(sentence, small=True))
         column.addWidget(_line())
+        column.addWidget(QLabel("Widgets, in the order of the work"))
+        column.addLayout(self._doors())
         self.recent_title = QLabel("Recent work")
         column.addWidget(self.recent_title)
-        self.recent.setMaximumHeight(130)
+        self.recent.setMaximumHeight(110)
+        self.recent.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         column.addWidget(self.recent)
         row = QHBoxLayout()
         for button in (self.save_button, self.forget_button, self.help_button):
@@ -100,6 +105,16 @@ class StartWidget(QWidget):
         self.forget_button.setToolTip("Remove the chosen work without a name from the disk; asks first.")
         self.save_button.setToolTip("Give this work a name and a place; it is kept there from then on.")
         self.help_button.setToolTip("What each key does, and what each widget is for.")
+
+    def _doors(self) -> QGridLayout:
+        """Return a button for each other widget."""
+        grid = QGridLayout()
+        for number, (name, what) in enumerate(WIDGETS[1:]):
+            button = QPushButton(name)
+            button.setToolTip(f"{what[0].upper()}{what[1:]}.")
+            button.clicked.connect(lambda _, name=name: show_named(self._viewer, name))
+            grid.addWidget(button, number // 3, number % 3)
+        return grid
 
     def _connect(self) -> None:
         """Listen to buttons, the list and the keeper."""
@@ -156,8 +171,6 @@ class StartWidget(QWidget):
 
     def show_help(self) -> None:
         """Show what each key does."""
-        from napari_prospector._napari.help_page import show_help
-
         show_help(self)
 
     def _take_project(self, project: Project) -> None:
@@ -174,7 +187,7 @@ class StartWidget(QWidget):
         """Show what was worked on lately."""
         self.recent.clear()
         for unnamed in found[1]:
-            self._add_item(f"Without a name, {when(unnamed.saved_at)}: {unnamed.summary}", "unnamed", unnamed.folder)
+            self._add_item(f"Without a name: {unnamed.summary}, {when(unnamed.saved_at)}", "unnamed", unnamed.folder)
         for folder in found[0]:
             self._add_item(folder.name.removesuffix(SUFFIX), "project", folder)
         self.refresh()
@@ -182,6 +195,7 @@ class StartWidget(QWidget):
     def _add_item(self, text: str, kind: str, folder: Path) -> None:
         """Add a line to what was worked on."""
         item = QListWidgetItem(text)
+        item.setToolTip(text)
         item.setData(Qt.ItemDataRole.UserRole, (kind, str(folder)))
         self.recent.addItem(item)
 

@@ -17,9 +17,9 @@ from qtpy.QtCore import QEvent, QObject, Signal
 from napari_prospector._napari.history import History
 from napari_prospector._napari.keeper import ProjectKeeper
 from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Steps
-from napari_prospector._napari.reopening import view_record
 from napari_prospector._napari.sources import Source, sources
 from napari_prospector._napari.tasks import Task, show_failure
+from napari_prospector._napari.view_record import view_record
 from napari_prospector.errors import MismatchError
 from napari_prospector.study.project import Study
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_prospector.core.graph import TokenGraph
 from napari_prospector.errors import InvalidInputError
 
-__all__ = ["FEWEST_PER_CLASS", "NEGATIVE_NAMES", "ClassLabels", "class_labels"]
+if TYPE_CHECKING:
+    from napari_prospector.core.graph import TokenGraph
+
+__all__ = ["FEWEST_PER_CLASS", "NEGATIVE_NAMES", "ClassLabels", "class_labels", "positive_label"]
 
 FEWEST_PER_CLASS = 3
 
@@ -72,16 +74,28 @@ def class_labels(
         )
     if len(classes) > 2:
         return ClassLabels(classes, numbers, None, np.arange(len(classes)))
-    target = _positive_class(classes, positive)
+    target = positive_label(classes.tolist(), positive)
     return ClassLabels(classes, numbers, target, np.flatnonzero(classes == target))
 
 
-def _positive_class(classes: NDArray[Any], positive: Hashable | None) -> Any:
-    """Choose which of two classes the maps look for."""
-    names = classes.tolist()
+def positive_label(names: Sequence[Any], positive: Hashable | None = None) -> Any:
+    """Choose which of two classes the maps look for.
+
+    Parameters
+    ----------
+    names
+        Both, sorted.
+    positive
+        The one that is wanted; None: the one that is not named like a negative, else the last.
+
+    Raises
+    ------
+    InvalidInputError
+        `positive` is none of them.
+    """
     if positive is not None:
         if positive not in names:
-            raise InvalidInputError(f"positive must be one of the labels {names}; got {positive!r}.")
+            raise InvalidInputError(f"positive must be one of the labels {list(names)}; got {positive!r}.")
         return positive
     hopeful = [name for name in names if str(name).strip().lower() not in NEGATIVE_NAMES]
     return hopeful[0] if len(hopeful) == 1 else names[-1]
