@@ -171,6 +171,14 @@ def changes(watch: Stopwatch, viewer: Any, painter: MapPainter, made: dict[str, 
     return timed
 
 
+def add_slide(viewer: Any, shape: tuple[int, int]) -> None:
+    """Show a slide of noise under the grid: nobody looks at a map without one."""
+    level = np.random.default_rng(1).integers(120, 250, (2048, 2048, 3), dtype=np.uint8)
+    levels = [level[:: 1 << number, :: 1 << number] for number in range(4)]
+    scale = [112 * side / 2048 for side in shape]
+    viewer.add_image(levels, rgb=True, multiscale=True, scale=scale, units=("µm", "µm"))
+
+
 def makers(painter: MapPainter) -> dict[str, Callable[[], Any]]:
     """Return what makes each layer."""
     geometry = GridGeometry(*painter.shape, tile=224, stride=224, origin=(0, 0), slide_mpp=0.5)
@@ -224,6 +232,7 @@ def main() -> None:
     )
     viewer = napari.Viewer()
     viewer.window.resize(*SCREEN)
+    add_slide(viewer, painter.shape)
     watch, made = Stopwatch(viewer), makers(painter)
     shows = first_shows(watch, viewer, made, asked.rounds)
     report(console, "First show", shows, {"map": FIRST_SHOW_S, "concepts": FIRST_SHOW_S})
