@@ -177,6 +177,7 @@ def test_an_eraser_takes_area_away_splits_and_removes() -> None:
     assert left[0].area_px == 27 - 9
     assert len(left[0].polygons) == 2
     assert left[1] is far
+    assert subtract((wide,), box(3, 0, 9, 9))[0] is wide  # side by side
     assert subtract((wide, gone), box(-1, 3, 4, 6), only={gone.id}) == (wide,)
 
 

@@ -130,6 +130,25 @@ def test_truth_is_what_was_painted_last() -> None:
     assert np.array_equal(truth, expected)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    drawn=st.lists(
+        st.tuples(
+            *(st.integers(0, 8), st.integers(0, 10), st.integers(1, 4), st.integers(1, 4)),
+            st.sampled_from(["tumour", "stroma", "Ignore*", None]),
+        ),
+        max_size=8,
+    )
+)
+def test_truth_is_painted_region_over_region(drawn: list[tuple[int, int, int, int, str | None]]) -> None:
+    expected, regions = np.full(GRID.shape, -1, dtype=np.int8), []
+    for row, col, height, width, label in drawn:
+        row1, col1 = min(row + height, GRID.rows), min(col + width, GRID.cols)
+        regions.append(tokens_box(row, col, row1, col1, label))
+        expected[row:row1, col:col1] = {"tumour": 1, "stroma": 0}.get(str(label), -1)
+    assert np.array_equal(region_truth(regions, "tumour", GRID, EVERYWHERE), expected.ravel())
+
+
 def test_what_lies_outside_of_all_regions_may_be_negative_and_only_tokens_have_a_truth() -> None:
     mask = np.random.default_rng(0).random(GRID.shape) < 0.6
     truth = region_truth([tokens_box(0, 0, 6, 6)], "tumour", GRID, mask, outside=0)
@@ -296,3 +315,24 @@ def test_pieces_of_a_region_never_straddle_folds(grid: TokenGrid) -> None:
 def test_a_brush_marks_what_it_covers() -> None:
     stroke = brush_stroke([[40, 0], [40, 200]], 11, "tumour")  # a band of 22 px over the first row of tiles, 30 to 50
     assert np.flatnonzero((tokens_of([stroke], GRID) == 0).any(axis=1)).tolist() == [0]
+
+
+def test_a_head_from_regions_of_one_slide_finds_what_was_not_drawn(tmp_path: Path) -> None:
+    """Two kinds of tissue in four bands; of two bands regions are drawn, the other two are found by them."""
+    kinds = np.repeat([0, 1, 0, 1], [3, 3, 3, 2])[:, None].repeat(GRID.cols, axis=1)
+    path, random = tmp_path / "a.tokens.zarr", np.random.default_rng(5)
+    with TokenGrid.create(path, GRID, {"name": "fake", "n_dims": 5}, "a.svs", "f0", SLIDE, block=5) as store:
+        for block in store.blocks():
+            here = kinds[block.tokens]
+            embeddings = random.normal(size=(*here.shape, 5)) + 4 * here[..., None]
+            store.write_block(block, embeddings.astype(np.float32), np.full(here.shape, DONE, np.uint8))
+    grid = TokenGrid.open(path)
+    regions = [tokens_box(band, col, band + 3, col + 3, name) for band, name in BANDS for col in (0, 4, 8)]
+    found = region_graphs(grid, regions)
+    head = ProspectorHead(3, 0, "linear", positive="tumour").fit(found.graphs, found.labels, found.groups)
+    scores = head.prospect(grid.graph(), "evidence").reshape(GRID.shape)
+    undrawn = np.s_[6:]
+    assert scores[undrawn][kinds[undrawn] == 1].min() > scores[undrawn][kinds[undrawn] == 0].max()
+
+
+BANDS = ((0, "stroma"), (3, "tumour"))

@@ -420,7 +420,7 @@ def subtract(regions: Iterable[Region], stroke: Region, only: Collection[str] | 
     kept = []
     for region in regions:
         is_meant = not region.locked and (only is None or region.id in only)
-        if not is_meant or not region.shape.intersects(stroke.shape):
+        if not is_meant or not region.shape.intersects(stroke.shape) or region.shape.touches(stroke.shape):
             kept.append(region)
             continue
         rest = region_of_shape(region.shape.difference(stroke.shape), region)

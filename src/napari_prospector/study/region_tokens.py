@@ -6,7 +6,6 @@ was drawn later lies on top, and "not here" lies on top of all.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -229,11 +228,14 @@ def _painted(regions: Iterable[Region], target: str) -> dict[int, Region | None]
         return int(region.label == target)
 
     in_order = sorted(regions, key=lambda region: region.label == NOT_HERE)
-    seen: dict[int, Any] = {mark: shapely.Polygon() for mark in (-1, 0, 1)}
-    for mark, run in itertools.groupby(in_order, mark_of):
-        paint = shapely.union_all([region.shape for region in run])
-        seen = {key: shape.union(paint) if key == mark else shape.difference(paint) for key, shape in seen.items()}
-    return {mark: region_of_shape(shape) for mark, shape in seen.items()}
+    shapes, marks = [region.shape for region in in_order], np.array([mark_of(region) for region in in_order], dtype=int)
+    below, above = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    covers = (above > below) & (marks[above] != marks[below])
+    seen: dict[int, list[Any]] = {-1: [], 0: [], 1: []}
+    for number, shape in enumerate(shapes):
+        hidden = shapely.union_all([shapes[other] for other in above[covers & (below == number)]])
+        seen[int(marks[number])].append(shape if hidden.is_empty else shape.difference(hidden))
+    return {mark: region_of_shape(shapely.union_all(visible)) for mark, visible in seen.items()}
 
 
 class RegionGraphs(NamedTuple):
