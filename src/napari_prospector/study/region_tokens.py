@@ -228,14 +228,15 @@ def _painted(regions: Iterable[Region], target: str) -> dict[int, Region | None]
         return int(region.label == target)
 
     in_order = sorted(regions, key=lambda region: region.label == NOT_HERE)
-    shapes, marks = [region.shape for region in in_order], np.array([mark_of(region) for region in in_order], dtype=int)
+    shapes = np.array([region.shape for region in in_order], dtype=object)
+    marks = np.array([mark_of(region) for region in in_order], dtype=int)
     below, above = shapely.STRtree(shapes).query(shapes, predicate="intersects")
     covers = (above > below) & (marks[above] != marks[below])
     seen: dict[int, list[Any]] = {-1: [], 0: [], 1: []}
     for number, shape in enumerate(shapes):
-        hidden = shapely.union_all([shapes[other] for other in above[covers & (below == number)]])
+        hidden = shapely.union_all(shapes[above[covers & (below == number)]])
         seen[int(marks[number])].append(shape if hidden.is_empty else shape.difference(hidden))
-    return {mark: region_of_shape(shapely.union_all(visible)) for mark, visible in seen.items()}
+    return {mark: region_of_shape(shapely.union_all(np.array(visible, dtype=object))) for mark, visible in seen.items()}
 
 
 class RegionGraphs(NamedTuple):
