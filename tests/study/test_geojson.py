@@ -278,6 +278,13 @@ def test_odd_rings_are_understood(tmp_path: Path) -> None:
     )
 
 
+def test_types_that_stand_where_the_id_is_are_no_ids(tmp_path: Path) -> None:
+    """QuPath 0.2 wrote them, and programs that followed it name annotations so."""
+    found = read_geojson(written(tmp_path, [plain({"objectType": "annotation"}, id="PathCellObject")] * 2))
+    assert len({region.id for region in found.regions} - {"PathCellObject"}) == 2
+    assert found.notes == ()
+
+
 def test_children_are_kept_and_told(tmp_path: Path) -> None:
     found = read_geojson(written(tmp_path, plain({"childObjects": [plain()]})))
     assert found.notes == ("Objects nested in others (childObjects) are kept in the file, but are no regions here.",)

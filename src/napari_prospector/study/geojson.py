@@ -43,6 +43,7 @@ _NO_ANNOTATION = {
     "PathRootObject": "root",
     "tma_core": "tmaCore",
 } | {name: name for name in ("tile", "cell", "tmaCore", "detection", "root")}
+_TYPES_AS_IDS = {"PathAnnotationObject", *_NO_ANNOTATION}  # QuPath 0.2 wrote the type where the id is
 _CONSTANTS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 Members = dict[str, Any]
@@ -285,7 +286,7 @@ class _Reading:
         stated = str(stated) if type(stated) in (int, str) else ""
         if stated in self.ids:
             self.understood["Several features have the same id; all but the first get another."] = None
-        if not stated or stated in self.ids or stated == "PathAnnotationObject":  # QuPath 0.2 wrote the type there
+        if not stated or stated in self.ids or stated in _TYPES_AS_IDS:
             stated = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{number} {_text(feature)}"))
         self.ids.add(stated)
         return stated
