@@ -274,6 +274,6 @@ def test_failed_tiles_are_told(job: ProspectJob) -> None:
     head = SimpleNamespace(is_calibrated_=True, notes_=(), concept_edits_=ConceptEdits.of(2))
     unused: Any = None
     result = ProspectResult(
-        replace(job, head=head), job.tokens, unused, unused, unused, unused, {}, {"tumour": 0.934}, 1234
+        replace(job, head=head), job.tokens, "", unused, unused, unused, unused, {}, {"tumour": 0.934}, 1234
     )
     assert result.verdict() == "case7: tumour 93%\n1,234 tiles could not be read and are holes in the map."

@@ -381,9 +381,9 @@ def test_what_was_drawn_is_kept_by_the_workspace_and_forgotten_with_its_slide(
     assert panel.verdict.isHidden()
 
 
-def test_an_array_of_nobodys_file_is_refused_in_a_sentence(viewer: Any, panel: ProspectPanel) -> None:
+def test_an_array_of_nobodys_file_is_asked_for_its_pixel_size(viewer: Any, panel: ProspectPanel) -> None:
     viewer.add_image(np.zeros((113, 131, 3), np.uint8), rgb=True, name="array")
-    assert "Layer 'array' was not read from a slide file" in panel.hint.text()
+    assert panel.hint.text().startswith("Layer 'array' states no pixel size. Fill in 'Pixel size'")
     assert not panel.run_button.isEnabled()
 
 

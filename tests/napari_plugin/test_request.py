@@ -19,6 +19,7 @@ from napari_prospector._napari.request import (
     ProspectRequest,
     Refusal,
     cache_folder,
+    content_tokens_path,
     default_tokens_path,
     head_caption,
     plan,
@@ -93,7 +94,7 @@ def test_a_token_grid_is_its_own_store_and_needs_no_pixel_size() -> None:
     ("asked", "known", "sentence"),
     [
         ({"layer": None}, {}, "Open a slide"),
-        ({"path": None}, {}, "Layer 'case7' was not read from a slide file"),
+        ({"path": None}, {"slide_mpp": None}, "Layer 'case7' states no pixel size"),
         ({"head": None}, {}, r"Choose a head: a \*.prospector file"),
         ({}, {"head": None}, "tumour.prospector is being loaded"),
         ({}, {"head": None, "head_problem": "It is damaged."}, "It is damaged"),
@@ -157,3 +158,17 @@ def test_neither_qt_nor_napari_is_loaded_for_any_of_this() -> None:
         "print([m for m in ('napari', 'qtpy', 'vispy', 'torch', 'dask') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_tokens_of_an_array_are_named_by_its_content_unless_a_folder_is_chosen() -> None:
+    planned = plan(replace(ASKED, path=None), KNOWN)
+    assert isinstance(planned, ProspectJob)
+    assert planned.is_array
+    assert planned.by_content
+    assert planned.slide is None
+    encoder = {"name": "stain-texture"}
+    place = content_tokens_path(planned.tokens, "ab" * 32, encoder)
+    assert place == cache_folder() / "tokens" / "layers" / ("ab" * 12) / "layer.stain-texture.tokens.zarr"
+    chosen = plan(replace(ASKED, path=None, tokens=Path("/mine.tokens.zarr")), KNOWN)
+    assert isinstance(chosen, ProspectJob)
+    assert (chosen.tokens, chosen.by_content) == (Path("/mine.tokens.zarr"), False)

@@ -11,13 +11,11 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from napari_prospector._napari.map_units import map_unit
 from napari_prospector._napari.threshold import (
-    MOST_REGIONS,
     Cut,
     ThresholdTable,
     area_text,
     cells_above,
     percent_text,
-    top_regions,
 )
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.geometry import GridGeometry
@@ -65,29 +63,6 @@ def test_a_truth_of_other_tokens_is_refused() -> None:
 
 def test_a_map_without_any_token_has_no_area() -> None:
     assert ThresholdTable.of(np.full(GRID.shape, np.nan, np.float32), GRID).cut(0) == Cut(0, 0, 0.0, 0.0)
-
-
-def test_regions_share_a_side_and_the_strongest_comes_first() -> None:
-    scores = np.full(GRID.shape, -1, np.float32)
-    scores[1:3, 1:4] = 2  # six tokens
-    scores[3, 4] = 9  # touches them by a corner only
-    scores[7, 2:9] = 1
-    scores[7, 5] = np.nan  # a hole parts the row
-    found = top_regions(scores, GRID, 0.5)
-    assert [(region.bounds, region.mean) for region in found] == [
-        ((1, 1, 3, 4), 2.0),
-        ((3, 4, 4, 5), 9.0),
-        ((7, 2, 8, 5), 1.0),
-        ((7, 6, 8, 9), 1.0),
-    ]
-    assert [region.area_mm2 for region in found] == pytest.approx([6 * CELL_MM2, CELL_MM2, 3 * CELL_MM2, 3 * CELL_MM2])
-    assert top_regions(scores, GRID, 10) == []
-
-
-def test_no_more_regions_are_listed_than_anyone_visits() -> None:
-    grid = GridGeometry(rows=41, cols=43, tile=1, stride=1, origin=(0, 0), slide_mpp=0.5)
-    scores = (np.indices(grid.shape).sum(axis=0) % 2).astype(np.float32)
-    assert len(top_regions(scores, grid, 0)) == MOST_REGIONS
 
 
 @pytest.mark.parametrize(

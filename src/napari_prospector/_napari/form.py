@@ -150,10 +150,10 @@ class ProspectForm(QWidget):
         self._chosen_map = name
         self.map_chosen.emit(name)
 
-    def show_tokens(self, default: Path | None) -> None:
+    def show_tokens(self, default: Path | None, where: str = "beside the slide") -> None:
         """Say where the tokens will be kept unless the user says otherwise."""
         text = "" if default is None else str(default)
-        self.tokens.edit.setPlaceholderText(default.name if default is not None else "beside the slide")
+        self.tokens.edit.setPlaceholderText(default.name if default is not None else where)
         self.tokens.edit.setToolTip(text)
 
     def _note_chosen_target(self, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_prospector._napari.progress import JobProgress, Steps, TimeLeft
-from napari_prospector._napari.request import ProspectJob, encoder_of
+from napari_prospector._napari.request import ProspectJob, content_tokens_path, encoder_of
 from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorError
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class ProspectResult:
         What was asked.
     tokens
         Folder of the token grid.
+    fingerprint
+        Of the slide's content.
     geometry
         Of the grid.
     mask
@@ -54,6 +56,7 @@ class ProspectResult:
 
     job: ProspectJob
     tokens: Path
+    fingerprint: str
     geometry: GridGeometry
     mask: NDArray[np.bool_]
     graph: TokenGraph
@@ -133,6 +136,7 @@ def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Steps[Prosp
     return ProspectResult(
         job=job,
         tokens=grid.path,
+        fingerprint=str(grid.attrs["slide_fingerprint"]),
         geometry=grid.geometry,
         mask=mask,
         graph=graph,
@@ -146,12 +150,14 @@ def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Steps[Prosp
 def _finished_tokens(job: ProspectJob, time_left: TimeLeft) -> Steps[TokenGrid]:
     """Return the slide's finished token grid, made or completed if need be; nothing is loaded where it is there."""
     from napari_prospector.tokens.embed import embed_slide
-    from napari_prospector.tokens.slides import open_slide
     from napari_prospector.tokens.store import TokenGrid
 
-    if job.slide is None:
+    if job.slide is None and job.array is None:
         return _checked(job, TokenGrid.open(job.tokens))
-    with open_slide(job.slide, mpp=job.mpp) as slide:
+    with _opened(job) as slide:
+        if job.by_content:
+            place = content_tokens_path(job.tokens, slide.fingerprint(), encoder_of(job.head))
+            job = replace(job, tokens=place, by_content=False)
         grid = _known_grid(job, slide)
         if grid is not None and grid.is_complete:
             return grid
@@ -166,6 +172,16 @@ def _finished_tokens(job: ProspectJob, time_left: TimeLeft) -> Steps[TokenGrid]:
             for step in steps:
                 yield JobProgress("Embedding tiles", step.done, step.total, time_left(step.done, step.total))
     return _checked(job, TokenGrid.open(job.tokens))
+
+
+def _opened(job: ProspectJob) -> Slide:
+    """Return the job's slide, for a ``with`` block."""
+    from napari_prospector.tokens.slides import open_slide
+
+    if job.array is not None:
+        return job.array
+    assert job.slide is not None
+    return open_slide(job.slide, mpp=job.mpp)
 
 
 def _known_grid(job: ProspectJob, slide: Slide) -> TokenGrid | None:

@@ -438,6 +438,7 @@ def result_layers(
     noted = {
         "slide": slide,
         "slide_id": slide_id,
+        "fingerprint": result.fingerprint,
         "head": job.head_name,
         "target": result.target,
         "encoder": encoder_of(job.head).get("name"),

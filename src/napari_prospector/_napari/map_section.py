@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 
 from napari_prospector._napari.camera import fly_to
 from napari_prospector._napari.drawn_layers import is_open, layers_on, set_opacity, show_above
+from napari_prospector._napari.export_box import ExportBox
 from napari_prospector._napari.fields import ColorBar
 from napari_prospector._napari.layers import map_colors
+from napari_prospector._napari.map_export import ExportRequest
 from napari_prospector._napari.map_units import map_unit
 from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Steps, Stopped
-from napari_prospector._napari.regions_list import RegionsList
+from napari_prospector._napari.regions_list import MOST_REGIONS, RegionsList
 from napari_prospector._napari.slide_truth import SlideTruth, truth_of
 from napari_prospector._napari.tasks import Task, show_failure
-from napari_prospector._napari.threshold import ThresholdTable, TopRegion, cells_above, top_regions
+from napari_prospector._napari.threshold import ThresholdTable, cells_above
 from napari_prospector._napari.threshold_box import ThresholdBox
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_prospector._napari.workspace import DrawnMap, Workspace
+    from napari_prospector.study.outlines import ScoredRegion
 
 __all__ = ["MapSection"]
 
@@ -60,6 +65,7 @@ class MapSection(QWidget):
         self.opacity.setToolTip("How much the maps of this slide cover the tissue.")
         self.threshold = ThresholdBox()
         self.regions = RegionsList()
+        self.export = ExportBox()
         self._layer_timer, self._regions_timer = self._timer(SETTLE_MS), self._timer(REGIONS_MS)
         self._lay_out()
         self._connect()
@@ -83,6 +89,7 @@ class MapSection(QWidget):
         column.addLayout(row)
         column.addWidget(self.threshold)
         column.addWidget(self.regions)
+        column.addWidget(self.export)
 
     def _connect(self) -> None:
         """Listen to the controls, and to regions that are drawn."""
@@ -117,7 +124,7 @@ class MapSection(QWidget):
         self._show_layer_state(drawn)
         self._measure()
 
-    def fly_to(self, region: TopRegion) -> None:
+    def fly_to(self, region: ScoredRegion) -> None:
         """Show a region in the middle of the canvas, with some tokens around it."""
         drawn = self._drawn
         if drawn is None or not is_open(self._viewer, drawn.source):
@@ -125,12 +132,31 @@ class MapSection(QWidget):
         layers = layers_on(self._viewer, drawn.source, "map")
         if not layers:
             return
-        row0, col0, row1, col1 = region.bounds
-        centre = layers[0].data_to_world(((row0 + row1 - 1) / 2, (col0 + col1 - 1) / 2))
-        step = layers[0].data_to_world((1, 1)), layers[0].data_to_world((0, 0))
-        token = max(abs(float(one) - float(other)) for one, other in zip(*step, strict=True))
-        fly_to(
-            self._viewer, (float(centre[-2]), float(centre[-1])), (max(row1 - row0, col1 - col0) + 2 * MARGIN) * token
+        # from continuous pixels to cells, whose centres lie at whole numbers of the layer
+        first, step = drawn.geometry.centre_px(0, 0) + 0.5, drawn.geometry.stride
+        row0, col0, row1, col1 = region.region.bounds
+        corners = [(np.array(corner) - first) / step for corner in ((row0, col0), (row1, col1))]
+        places = [layers[0].data_to_world(at) for at in (*corners, (0, 0), (1, 1))]
+        low, high, origin, token = (np.asarray(place[-2:], dtype=np.float64) for place in places)
+        extent = np.abs(high - low).max() + 2 * MARGIN * np.abs(token - origin).max()
+        row, col = ((low + high) / 2).tolist()
+        fly_to(self._viewer, (row, col), float(extent))
+
+    def export_request(self, folder: Path, head_name: str) -> ExportRequest | None:
+        """Return what the fields ask to be written of the map that is shown; None where none is."""
+        if self._drawn is None:
+            return None
+        box = self.export
+        return ExportRequest(
+            drawn=self._drawn,
+            head_name=head_name,
+            folder=folder,
+            map=self._name,
+            threshold=self.threshold.threshold,
+            tolerance_um=box.tolerance.value(),
+            maps=box.maps.isChecked(),
+            contours=box.contours.isChecked(),
+            table=box.table.isChecked(),
         )
 
     def _show_layer_state(self, drawn: DrawnMap) -> None:
@@ -209,9 +235,11 @@ class MapSection(QWidget):
         if drawn is None:
             return
 
-        def steps() -> Steps[list[TopRegion]]:
+        def steps() -> Steps[list[ScoredRegion]]:
+            from napari_prospector.study.outlines import threshold_regions
+
             yield JobProgress("Finding regions")
-            return top_regions(drawn.maps[name], drawn.geometry, threshold)
+            return threshold_regions(drawn.maps[name], threshold, drawn.geometry, drawn.target, most=MOST_REGIONS)
 
         self._run("regions", steps, self.regions.set_regions)
 

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
+from napari_prospector._napari.array_slides import ArraySlide
 from napari_prospector._napari.docks import show_widget
 from napari_prospector._napari.drawn_layers import add_result, is_open, show_map
 from napari_prospector._napari.form import ProspectForm, small
+from napari_prospector._napari.grey_box import GreyBox
 from napari_prospector._napari.job import ProspectResult, prospect
 from napari_prospector._napari.live_maps import live_maps_of
+from napari_prospector._napari.map_export import export_files, export_map
 from napari_prospector._napari.map_section import MapSection
 from napari_prospector._napari.request import (
     Facts,
@@ -58,7 +61,7 @@ class ProspectPanel(QWidget):
         self.workspace = workspace_of(napari_viewer)
         self._running: Source | None = None
         self._start_with: tuple[Path, str | None, str | None] | None = None
-        self.form = ProspectForm()
+        self.form, self.grey = ProspectForm(), GreyBox(self._viewer)
         self.run_button = QPushButton("Prospect")
         self.run_button.setToolTip("Embed what is missing of the slide, and draw all maps of the head.")
         self.hint, self.verdict = _text("Why it cannot start"), _text("What the head says about the slide")
@@ -75,7 +78,16 @@ class ProspectPanel(QWidget):
         """Put form, button, progress and results under each other, in a frame that scrolls where it is too low."""
         inside = QWidget()
         column = QVBoxLayout(inside)
-        for widget in (self.form, self.run_button, self.hint, self.tasks, self.verdict, self.notes, self.section):
+        for widget in (
+            self.grey,
+            self.form,
+            self.run_button,
+            self.hint,
+            self.tasks,
+            self.verdict,
+            self.notes,
+            self.section,
+        ):
             column.addWidget(widget)
         column.addStretch(1)
         frame = QScrollArea()
@@ -95,6 +107,7 @@ class ProspectPanel(QWidget):
         self.form.map_chosen.connect(self._choose_map)
         self.form.head.changed.connect(self._use_head)
         self.run_button.clicked.connect(self.start)
+        self.section.export.asked.connect(self.export_to)
         self.tasks.finished.connect(self._rest)
         self.workspace.sources_changed.connect(self._list_sources)
         self.workspace.head_changed.connect(self._show_head)
@@ -151,12 +164,16 @@ class ProspectPanel(QWidget):
         source, head = self.workspace.current, self.workspace.head
         slide = source.path if source is not None and source.kind == "slide" else None
         self.form.show_slide(
-            source.caption if source else "", needs_mpp=slide is not None and source is not None and source.mpp is None
+            source.caption if source else "",
+            needs_mpp=source is not None and source.kind == "slide" and source.mpp is None,
         )
-        if slide is not None and head is not None:
+        if source is not None and source.is_array:
+            self.form.show_tokens(None, "in your cache")
+        elif slide is not None and head is not None:
             self.form.show_tokens(default_tokens_path(slide, encoder_of(head)))
         planned = plan(self.request, self.facts)
         self.run_button.setEnabled(isinstance(planned, ProspectJob) and not self.is_running)
+        self.section.export.setEnabled(not self.is_running)
         self.hint.setText(planned.sentence if isinstance(planned, Refusal) else "")
         self.hint.setVisible(isinstance(planned, Refusal))
         self.tasks.setVisible(self.is_running or bool(self.tasks.status.text()))
@@ -168,8 +185,22 @@ class ProspectPanel(QWidget):
             self.refresh()
             return
         self._running = source
-        self.tasks.run(lambda: prospect(planned), self._add_result)
+        job = replace(planned, array=ArraySlide.of_layer(source.layer, planned.mpp)) if planned.is_array else planned
+        self.tasks.run(lambda: prospect(job), self._add_result)
         self.refresh()
+
+    def export_to(self, folder: Path) -> None:
+        """Write what the fields ask for of the map that is shown; what is there already only after a question."""
+        head = self.workspace.study.head
+        request = self.section.export_request(folder, "" if head is None else head.name)
+        if self.is_running or request is None or not self.section.export.may_replace(export_files(request)):
+            return
+        self.tasks.run(lambda: export_map(request), self._tell_written)
+        self.refresh()
+
+    def _tell_written(self, files: list[Path]) -> None:
+        """Say what was written."""
+        self.tasks.say(f"Written to {files[0].parent}: {', '.join(file.name for file in files)}")
 
     def cancel(self) -> None:
         """Ask the job to stop; it does so after the batch at hand, and what is embedded is kept."""

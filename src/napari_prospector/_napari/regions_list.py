@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QHBoxLayout, QHeaderView, QLabel, QTableView, QToolButton, QVBoxLayout
 from qtpy.QtWidgets import QWidget as Widget
 
-from napari_prospector._napari.threshold import MOST_REGIONS, TopRegion, area_text
+from napari_prospector._napari.threshold import area_text
 
-__all__ = ["RegionModel", "RegionsList"]
+if TYPE_CHECKING:
+    from napari_prospector.study.outlines import ScoredRegion
+
+__all__ = ["MOST_REGIONS", "RegionModel", "RegionsList"]
+
+MOST_REGIONS = 200
 
 COLUMNS = ("Rank", "Area", "Mean score")
 ROWS_SHOWN = 5
 
 
 class RegionModel(QAbstractTableModel):
-    """Rows of `TopRegion`, best first."""
+    """Rows of `ScoredRegion`, best first."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.regions: tuple[TopRegion, ...] = ()
+        self.regions: tuple[ScoredRegion, ...] = ()
 
-    def set_regions(self, regions: Sequence[TopRegion]) -> None:
+    def set_regions(self, regions: Sequence[ScoredRegion]) -> None:
         """Show other regions."""
         self.beginResetModel()
         self.regions = tuple(regions)
@@ -45,7 +50,7 @@ class RegionModel(QAbstractTableModel):
         if role != Qt.ItemDataRole.DisplayRole or not index.isValid():
             return None
         region = self.regions[index.row()]
-        return (str(index.row() + 1), area_text(region.area_mm2), f"{region.mean:+.3g}")[index.column()]
+        return (str(index.row() + 1), area_text(region.area_um2 / 1e6), f"{region.mean_score:+.3g}")[index.column()]
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return the name of a column."""
@@ -58,7 +63,7 @@ class RegionsList(Widget):
     """The table, and buttons to step through it."""
 
     chosen = Signal(object)
-    """A `TopRegion` to fly to."""
+    """A `ScoredRegion` to fly to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +116,7 @@ class RegionsList(Widget):
         columns.setHighlightSections(False)
         self.table.setFixedHeight(height * (ROWS_SHOWN + 1) + 10)
 
-    def set_regions(self, regions: Sequence[TopRegion]) -> None:
+    def set_regions(self, regions: Sequence[ScoredRegion]) -> None:
         """Show other regions; the row at hand stays where there are as many."""
         at = self.table.currentIndex().row()
         self.model.set_regions(regions)

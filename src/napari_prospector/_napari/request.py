@@ -16,6 +16,7 @@ from napari_prospector._napari.progress import Refusal
 
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.tokens.slides import Slide
 
 __all__ = [
     "MAPS",
@@ -24,6 +25,7 @@ __all__ = [
     "ProspectRequest",
     "Refusal",
     "cache_folder",
+    "content_tokens_path",
     "default_tokens_path",
     "encoder_of",
     "head_caption",
@@ -51,7 +53,7 @@ class ProspectRequest:
     kind
         ``"slide"`` or ``"tokens"``.
     path
-        File of the slide, or folder of the token grid; None if the layer was not read from one.
+        File of the slide, or folder of the token grid; None if the layer was not read from one: its arrays count.
     head
         The head's file.
     map, target
@@ -110,6 +112,12 @@ class ProspectJob:
         Folder of the token grid, there or to be made.
     also_look_in
         Where else a finished grid of the slide may lie, if there is none at `tokens`.
+    is_array
+        Whether the slide is the arrays of its layer: `array` must be given before the job is done.
+    array
+        These.
+    by_content
+        Whether `tokens` is a folder in which the grid is named by the slide's content (`content_tokens_path`).
     head, head_name
         The head, and its file's name.
     map, target
@@ -128,6 +136,9 @@ class ProspectJob:
     target: str | None
     weights: Path | None
     also_look_in: tuple[Path, ...] = ()
+    is_array: bool = False
+    array: Slide | None = None
+    by_content: bool = False
 
 
 def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:
@@ -146,11 +157,6 @@ def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:
     """
     if request.layer is None:
         return Refusal("Open a slide: drop its file on the viewer.")
-    if request.path is None:
-        return Refusal(
-            f"Layer {request.layer!r} was not read from a slide file, so it cannot be tiled. "
-            "Open the slide's file: drop it on the viewer."
-        )
     if request.head is None:
         return Refusal("Choose a head: a *.prospector file, which `prospect fit` makes.")
     if facts.head is None:
@@ -162,7 +168,7 @@ def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:
         layer=request.layer,
         slide=None,
         mpp=None,
-        tokens=request.path,
+        tokens=request.path or cache_folder(),
         head=facts.head,
         head_name=request.head.name,
         map=request.map or facts.head.best_map_,
@@ -172,6 +178,9 @@ def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:
     if request.kind == "tokens":
         return job
     job = replace(job, slide=request.path, mpp=request.mpp or facts.slide_mpp)
+    if request.path is None:
+        tokens = request.tokens or cache_folder() / "tokens"
+        return replace(job, is_array=True, tokens=tokens, by_content=request.tokens is None)
     if request.tokens is not None:
         return replace(job, tokens=request.tokens)
     default = default_tokens_path(request.path, encoder_of(facts.head))
@@ -201,8 +210,8 @@ def _refuse_pixel_size(request: ProspectRequest, facts: Facts) -> Refusal | None
     if request.mpp is not None and not low <= request.mpp <= high:
         return Refusal(f"A pixel size lies between {low} and {high} µm; got {request.mpp:g}. Correct 'Pixel size'.")
     if request.mpp is None and facts.slide_mpp is None:
-        assert request.path is not None
-        return Refusal(f"{request.path.name} states no pixel size. Fill in 'Pixel size', the width of a pixel in µm.")
+        name = f"Layer {request.layer!r}" if request.path is None else request.path.name
+        return Refusal(f"{name} states no pixel size. Fill in 'Pixel size', the width of a pixel in µm.")
     return None
 
 
@@ -244,15 +253,35 @@ def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
     Path
         A folder ``NAME.ENCODER.tokens.zarr``.
     """
-    safe_encoder = re.sub(r"[^\w.-]+", "-", str(encoder.get("name", "")))
-    normalized, finer = str(encoder.get("stain_normalize") or ""), _finer(encoder)
-    name = ".".join(part for part in (slide.name, safe_encoder, finer, normalized) if part) + TOKENS_SUFFIX
+    name = _grid_name(slide.name, encoder)
     beside = slide.parent / name
     if beside.exists() or os.access(slide.parent, os.W_OK):
         return beside
     # two folders may hold slides of one name
     folder = hashlib.sha256(os.fsencode(slide.parent)).hexdigest()[:12]
     return cache_folder() / "tokens" / folder / name
+
+
+def content_tokens_path(folder: Path, fingerprint: str, encoder: Mapping[str, Any]) -> Path:
+    """Return where the tokens of a slide without a file are kept: named by its content, whatever its layer is called.
+
+    Parameters
+    ----------
+    folder
+        For all of them.
+    fingerprint
+        Of the slide.
+    encoder
+        The encoder's card.
+    """
+    return folder / "layers" / fingerprint[:24] / _grid_name("layer", encoder)
+
+
+def _grid_name(slide: str, encoder: Mapping[str, Any]) -> str:
+    """Return the name of a token grid's folder: two encoders on one slide are two grids."""
+    safe_encoder = re.sub(r"[^\w.-]+", "-", str(encoder.get("name", "")))
+    normalized, finer = str(encoder.get("stain_normalize") or ""), _finer(encoder)
+    return ".".join(part for part in (slide, safe_encoder, finer, normalized) if part) + TOKENS_SUFFIX
 
 
 def _finer(encoder: Mapping[str, Any]) -> str:

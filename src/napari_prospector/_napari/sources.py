@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_prospector._napari.array_slides import layer_pixel_size
 from napari_prospector._napari.layers import GRID_ENDING, Placement, provenance
 from napari_prospector.errors import ProspectorError
 
@@ -31,9 +32,9 @@ class Source:
     kind
         ``"slide"`` or ``"tokens"``.
     path
-        Where it was read from; None if from no file that can be tiled.
+        Where it was read from; None if from no file that we read: its arrays are the slide then.
     mpp
-        Pixel size that its file states.
+        Pixel size that its file states, or, of an array, its layer.
     caption
         What the user sees of it.
     """
@@ -53,6 +54,11 @@ class Source:
     def name(self) -> str:
         """What the layers of its map are named after, as its layer is called now."""
         return str(self.layer.name).removesuffix(GRID_ENDING)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the arrays of the layer are all that there is of the slide."""
+        return self.kind == "slide" and self.path is None
 
     def placement(self, geometry: GridGeometry) -> Placement:
         """Return where the slide lies in the viewer now."""
@@ -80,15 +86,18 @@ def source_of(layer: Layer) -> Source | None:
         return None
     stated = _stated(layer.source.path) if layer.source.path else None
     if stated is None:
-        return Source(layer, "slide", None, None, "not read from a slide file")
+        size = layer_pixel_size(layer)
+        finest = layer.data[0] if layer.multiscale else layer.data
+        return _slide_source(layer, None, size.mpp, tuple(finest.shape[:2]))
     path, mpp, shape = stated
     return _slide_source(layer, path, mpp, shape)
 
 
-def _slide_source(layer: Layer, path: Path, mpp: float | None, shape: tuple[int, int]) -> Source:
+def _slide_source(layer: Layer, path: Path | None, mpp: float | None, shape: tuple[int, int]) -> Source:
     """Return a slide with its caption."""
     size = "no pixel size" if mpp is None else f"{mpp:.4g} µm per pixel"
-    return Source(layer, "slide", path, mpp, f"{shape[0]:,} × {shape[1]:,} px, {size}")
+    origin = ", an array of no slide file" if path is None else ""
+    return Source(layer, "slide", path, mpp, f"{shape[0]:,} × {shape[1]:,} px, {size}{origin}")
 
 
 @lru_cache(maxsize=64)

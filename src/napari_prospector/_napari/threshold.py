@@ -1,7 +1,7 @@
-"""What lies above a threshold of a map: area, agreement with the truth, and the regions, best first. Pure; no Qt.
+"""What lies above a threshold of a map: its area, and how it agrees with the truth. Pure; no Qt.
 
-A token lies above where its score is greater than the threshold, as in `core.measures`. Regions are tokens that share
-a side. Areas count a cell of the grid, one stride a side, for each token.
+A token lies above where its score is greater than the threshold, as in `core.measures`. Areas count a cell of the grid,
+one stride a side, for each token. The regions are those of `study.outlines`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from napari_prospector.errors import InvalidInputError
 if TYPE_CHECKING:
     from napari_prospector.tokens.geometry import GridGeometry
 
-__all__ = ["Cut", "ThresholdTable", "TopRegion", "cells_above", "top_regions"]
-
-MOST_REGIONS = 200
+__all__ = ["Cut", "ThresholdTable", "area_text", "cells_above", "percent_text"]
 
 
 @dataclass(frozen=True)
@@ -129,68 +127,9 @@ class ThresholdTable:
         return 2 * hits / (n_positive + n_marked)
 
 
-@dataclass(frozen=True)
-class TopRegion:
-    """Tokens above the threshold that hang together.
-
-    Attributes
-    ----------
-    area_mm2
-        Of its tokens.
-    mean, total
-        Mean and sum of its scores, in the unit of the map.
-    bounds
-        First and last row and column, (row0, col0, row1, col1) of the grid, the last ones not included.
-    """
-
-    area_mm2: float
-    mean: float
-    total: float
-    bounds: tuple[int, int, int, int]
-
-
 def cells_above(scores: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
     """Return which cells (rows, cols) lie above a threshold; those without a token do not."""
     return np.asarray(scores > np.float32(threshold))  # NaN compares False
-
-
-def top_regions(scores: NDArray[np.float32], geometry: GridGeometry, threshold: float) -> list[TopRegion]:
-    """Return the regions above a threshold, those with the largest sum of (score - threshold) first.
-
-    Parameters
-    ----------
-    scores
-        Shape (rows, cols); NaN where there is no token.
-    geometry
-        Of the grid.
-    threshold
-        In the unit of the scores.
-
-    Returns
-    -------
-    list of TopRegion
-        At most `MOST_REGIONS`.
-    """
-    from scipy import ndimage
-
-    above = cells_above(scores, threshold)
-    labels, n_regions = ndimage.label(above)
-    if not n_regions:
-        return []
-    owner = labels[above]
-    counts = np.bincount(owner, minlength=n_regions + 1)
-    totals = np.bincount(owner, weights=scores[above], minlength=n_regions + 1)
-    excess = totals - threshold * counts
-    best = np.argsort(-excess[1:], kind="stable")[:MOST_REGIONS] + 1
-    boxes = ndimage.find_objects(labels)
-    cell_mm2 = (geometry.stride * geometry.slide_mpp / 1000) ** 2
-    found = []
-    for number in best.tolist():
-        rows, cols = boxes[number - 1]
-        box = int(rows.start), int(cols.start), int(rows.stop), int(cols.stop)
-        n_tokens, total = int(counts[number]), float(totals[number])
-        found.append(TopRegion(n_tokens * cell_mm2, total / n_tokens, total, box))
-    return found
 
 
 def area_text(area_mm2: float) -> str:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["DrawnMap", "Workspace", "workspace_of"]
 
 OBJECT_NAME = "napari-prospector workspace"
+LISTED = ("name", "scale", "units")
+"""Events of a layer after which it is another source: of arrays, the pixel size may be another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +309,8 @@ class Workspace(QObject):
         inserted = getattr(event, "value", None)
         known = [source.layer for source in self._sources]
         for layer in known:
-            layer.events.name.connect(self._list_sources)
+            for name in LISTED:
+                getattr(layer.events, name).connect(self._list_sources)
         if inserted is not None and any(layer is inserted for layer in known):
             self._current = inserted
         elif not any(layer is self._current for layer in known):
@@ -316,7 +319,8 @@ class Workspace(QObject):
 
     def _forget_layer(self, event: Any) -> None:
         """Forget the map of a slide that was closed."""
-        event.value.events.name.disconnect(self._list_sources)
+        for name in LISTED:
+            getattr(event.value.events, name).disconnect(self._list_sources)
         n_maps = len(self._maps)
         self._maps = [drawn for drawn in self._maps if drawn.source.layer is not event.value]
         self._list_sources()
