@@ -188,8 +188,8 @@ class AnnotationLayer(QObject):
     def _read(self) -> None:
         """Take what a hand did as an edit of the study."""
         self._read_first = False
-        paths = map(_drawn_path, self.layer.data, self.layer.shape_type)
-        pairs = zip(paths, self._matches(), strict=True)
+        drawn = map(_drawn_path, self.layer.data, self.layer.shape_type)
+        pairs = zip(drawn, self._matches(), strict=True)
         kept = [(path, match) for path, match in pairs if match.number is not None or self._is_meant(path)]
         paths, matches = [path for path, _ in kept], [match for _, match in kept]
         change = read_back(self.regions, self._shown, paths, matches, self._new_region)
@@ -381,4 +381,4 @@ def _drawn_path(path: NDArray[np.float32], shape_type: str) -> NDArray[np.float3
     angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)[:, None]
     centre = path.mean(axis=0)
     one, other = (path[1] - path[0]) / 2, (path[3] - path[0]) / 2
-    return (centre + np.sin(angles) * one + np.cos(angles) * other).astype(np.float32)
+    return np.asarray(centre + np.sin(angles) * one + np.cos(angles) * other, np.float32)

@@ -12,7 +12,14 @@ from pathlib import Path
 from napari_prospector._napari.layers import LayerTuple, grid_layers, slide_layer
 from napari_prospector.errors import ProspectorError
 
-__all__ = ["get_cohort_reader", "get_grid_reader", "get_head_reader", "get_map_reader", "get_slide_reader"]
+__all__ = [
+    "get_cohort_reader",
+    "get_grid_reader",
+    "get_head_reader",
+    "get_map_reader",
+    "get_regions_reader",
+    "get_slide_reader",
+]
 
 Paths = str | Sequence[str]
 Reader = Callable[[Paths], list[LayerTuple]]
@@ -125,6 +132,26 @@ def read_cohort(path: Paths) -> list[LayerTuple]:
     assert file is not None
     if viewer is not None:
         show_slides(viewer).add([file])
+    return [NO_LAYER]
+
+
+def get_regions_reader(path: Paths) -> Reader | None:
+    """Return a reader if `path` holds regions, ``*.geojson``."""
+    file = _single(path)
+    return None if file is None or file.suffix.lower() != ".geojson" else read_regions
+
+
+def read_regions(path: Paths) -> list[LayerTuple]:
+    """Have *Annotate* add the regions to the slide at hand; their layer is its own, so none is returned."""
+    import napari
+
+    from napari_prospector._napari.annotate_widget import show_annotate
+
+    file = _single(path)
+    assert file is not None
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        show_annotate(viewer).import_file(file)
     return [NO_LAYER]
 
 

@@ -43,9 +43,9 @@ def classes_of(study: Study) -> tuple[AnnotationClass, ...]:
         Each name once, each with a colour.
     """
     used = (region.label for regions in study.annotations.values() for region in regions if region.label)
-    names = [*study.labels, *used]
     known = {each.name: each for each in study.classes}
-    for name in names or ([] if known else FIRST_CLASSES):
+    offered = study.labels if known or study.labels else FIRST_CLASSES
+    for name in (*offered, *used):
         if name not in known and name != NOT_HERE:
             known[name] = _new_class(name, known.values())
     not_here = known.pop(NOT_HERE, None) or _new_class(NOT_HERE, known.values())

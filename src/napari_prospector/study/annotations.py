@@ -381,11 +381,7 @@ def merged(regions: Iterable[Region], new: Region) -> tuple[Region, ...]:
     import shapely
 
     before = tuple(regions)
-    touched = [
-        region
-        for region in before
-        if region.label == new.label and not region.locked and _touch(region, new)
-    ]
+    touched = [region for region in before if region.label == new.label and not region.locked and _touch(region, new)]
     if not touched:
         return (*before, new)
     union = region_of_shape(shapely.union_all([*(region.shape for region in touched), new.shape]), touched[0])
