@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_prospector._napari.layers import METADATA_KEY, provenance, result_layers
 from napari_prospector._napari.repaint import recolor_concepts, repaint_map
-from napari_prospector._napari.workspace import DrawnMap
+from napari_prospector._napari.workspace import DrawnMap, workspace_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -89,8 +89,12 @@ def add_result(viewer: Viewer, source: Source, result: ProspectResult) -> DrawnM
     """
     from napari.layers import Layer as AnyLayer
 
+    from napari_prospector._napari.live_maps import live_maps_of
+
     for layer in layers_on(viewer, source):
         viewer.layers.remove(layer)
+    # maps that nothing follows would stay where their slide was
+    live_maps_of(viewer, workspace_of(viewer))
     placement = source.placement(result.geometry)
     for array, arguments, kind in result_layers(result, placement, source.name, source.layer.unique_id):
         viewer.add_layer(AnyLayer.create(array, arguments, kind))

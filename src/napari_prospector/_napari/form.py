@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ProspectForm", "small"]
 
+ALL = "all slides of the cohort"
+
 MAP_HINTS = {
     "evidence": "Evidence: where the class lives.",
     "decision": "Decision: what the classifier used; it adds up to the slide's score.",
@@ -44,21 +46,21 @@ class ProspectForm(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.slide = QComboBox()
-        self.slide.setAccessibleName("Slide")
+        self.slide = _choice("Slide", "The slide at hand; selecting its layer, or one of its maps, chooses it too.")
         self.slide_caption = _caption()
+        self.scope = _choice("On", "Prospect the slide at hand, or every slide of the cohort, open or not.")
+        self.scope.addItems(["this slide", ALL])
         self.head = PathField("Choose a head", "Heads (*.prospector)")
         self.head.edit.setPlaceholderText("drop a *.prospector file here")
         self.head_caption = _caption()
-        self.map = QComboBox()
-        self.map.setAccessibleName("Map")
+        self.map = _choice("Map", "The map to look at; all maps of the head are drawn.")
         # what the user chose, not the panel; it outlives the head
         self._chosen_map: str | None = None
         self._chosen_target: str | None = None
-        self.target = QComboBox()
-        self.target.setAccessibleName("Class")
+        self.target = _choice("Class", "The class that the maps look for.")
         self.mpp = QDoubleSpinBox()
         self.mpp.setAccessibleName("Pixel size")
+        self.mpp.setToolTip("The width of a pixel of this slide in µm, since its file does not state it.")
         # the lowest value stands for "not given"
         self.mpp.setRange(0.0, MPP_RANGE[1])
         self.mpp.setDecimals(4)
@@ -67,17 +69,16 @@ class ProspectForm(QWidget):
         self.mpp.setSpecialValueText("fill in")
         self.weights = PathField("Choose the encoder's weights", "Weights (*.safetensors *.pth *.pt *.bin)")
         self.tokens = PathField("Choose where the tokens are kept", "Token grids (*.tokens.zarr)", mode="save")
-        for box in (self.slide, self.map, self.target):
-            # long names are cut off rather than widening the panel
-            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            box.setMinimumContentsLength(6)
-            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._lay_out()
+        self._connect()
+
+    def _connect(self) -> None:
+        """Tell of what the user chooses."""
         self.map.currentTextChanged.connect(self._note_chosen_map)
         self.target.currentTextChanged.connect(self._note_chosen_target)
         self.slide.currentIndexChanged.connect(self.slide_chosen)
-        for signal in (self.slide.currentIndexChanged, self.map.currentIndexChanged, self.target.currentIndexChanged):
-            signal.connect(lambda _: self.changed.emit())
+        for box in (self.slide, self.map, self.target, self.scope):
+            box.currentIndexChanged.connect(lambda _: self.changed.emit())
         self.mpp.valueChanged.connect(lambda _: self.changed.emit())
         for field in (self.weights, self.tokens):
             field.changed.connect(self.changed)
@@ -94,6 +95,7 @@ class ProspectForm(QWidget):
         self.rows.addRow("Map", self.map)
         self.rows.addRow("Class", self.target)
         self.rows.addRow("Tokens", self.tokens)
+        self.rows.addRow("On", self.scope)
         self.show_slide("", needs_mpp=False)
         self.show_head(None, "")
 
@@ -161,6 +163,11 @@ class ProspectForm(QWidget):
         self._chosen_target = name
 
     @property
+    def is_for_all(self) -> bool:
+        """Whether all slides of the cohort are meant."""
+        return bool(self.scope.currentIndex() == 1)
+
+    @property
     def asked_mpp(self) -> float | None:
         """The pixel size that was typed; None where none was, or the slide states its own."""
         return self.mpp.value() if self.mpp.value() > 0 and not self.mpp.isHidden() else None
@@ -174,6 +181,17 @@ class ProspectForm(QWidget):
     def asked_target(self) -> str | None:
         """The class that was chosen."""
         return self.target.currentText() or None
+
+
+def _choice(name: str, tip: str) -> QComboBox:
+    """Return an empty list to choose from; long names are cut off rather than widening the panel."""
+    box = QComboBox()
+    box.setAccessibleName(name)
+    box.setToolTip(tip)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(6)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return box
 
 
 def small(label: QLabel) -> QLabel:

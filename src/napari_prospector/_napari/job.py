@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_prospector._napari.progress import JobProgress, Steps, TimeLeft
+from napari_prospector._napari.progress import JobProgress, Steps, TimeLeft, reported
 from napari_prospector._napari.request import ProspectJob, content_tokens_path, encoder_of
 from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from napari_prospector.tokens.slides import Slide
     from napari_prospector.tokens.store import TokenGrid
 
-__all__ = ["ProspectResult", "class_of", "prospect"]
+__all__ = ["Encoders", "ProspectResult", "class_of", "prospect"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,13 @@ class ProspectResult:
         return self.job.target or str(self.job.head.target_)
 
 
-def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Steps[ProspectResult]:
+Encoders: TypeAlias = "dict[float | None, Encoder]"
+"""Encoders of a head that are loaded, by the pixel size of a grid that is gone on with."""
+
+
+def prospect(
+    job: ProspectJob, time_left: TimeLeft | None = None, encoders: Encoders | None = None
+) -> Steps[ProspectResult]:
     """Embed what is missing of a slide, then draw all maps of the head.
 
     Closing the generator at any yield leaves a token grid from which the same job goes on.
@@ -104,6 +111,8 @@ def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Steps[Prosp
         What to do.
     time_left
         A clock for tests.
+    encoders
+        Kept from one job of a head to the next, so that its encoder is loaded once.
 
     Yields
     ------
@@ -118,20 +127,25 @@ def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Steps[Prosp
     ProspectorError
         With a sentence for the user.
     """
+    yield JobProgress("Opening the slide")
+    grid = yield from _finished_tokens(job, time_left or TimeLeft(), {} if encoders is None else encoders)
+    return (yield from reported(lambda tell: _drawn(job, grid, tell)))
+
+
+def _drawn(job: ProspectJob, grid: TokenGrid, tell: Callable[[JobProgress], None]) -> ProspectResult:
+    """Draw all maps of a finished grid; nothing is written."""
     from napari_prospector._napari.painter import MapPainter
 
-    yield JobProgress("Opening the slide")
-    grid = yield from _finished_tokens(job, time_left or TimeLeft())
-    yield JobProgress("Reading the embeddings")
+    tell(JobProgress("Reading the embeddings"))
     without = job.head.card_.get("without", {})
     graph, mask = grid.graph(without=without), grid.usable(without)
-    yield JobProgress("Finding the concepts")
+    tell(JobProgress("Finding the concepts"))
     painter = MapPainter(job.head, graph, mask)
     maps: dict[str, NDArray[np.float32]] = {}
     for name in job.head.maps_:
-        yield JobProgress(f"Drawing the {name} map")
+        tell(JobProgress(f"Drawing the {name} map"))
         maps[name] = painter.scores(name, class_of(job.head, job.target))
-    yield JobProgress("Judging the whole slide")
+    tell(JobProgress("Judging the whole slide"))
     chances = np.asarray(job.head.predict_proba([graph]))[0]
     return ProspectResult(
         job=job,
@@ -147,7 +161,7 @@ def prospect(job: ProspectJob, time_left: TimeLeft | None = None) -> Steps[Prosp
     )
 
 
-def _finished_tokens(job: ProspectJob, time_left: TimeLeft) -> Steps[TokenGrid]:
+def _finished_tokens(job: ProspectJob, time_left: TimeLeft, encoders: Encoders) -> Steps[TokenGrid]:
     """Return the slide's finished token grid, made or completed if need be; nothing is loaded where it is there."""
     from napari_prospector.tokens.embed import embed_slide
     from napari_prospector.tokens.store import TokenGrid
@@ -162,7 +176,10 @@ def _finished_tokens(job: ProspectJob, time_left: TimeLeft) -> Steps[TokenGrid]:
         if grid is not None and grid.is_complete:
             return grid
         yield JobProgress("Loading the encoder")
-        encoder = _load_encoder(job, grid)
+        mpp = None if grid is None else grid.card["mpp"]
+        if mpp not in encoders:
+            encoders[mpp] = yield from reported(lambda _: _load_encoder(job, grid))
+        encoder = encoders[mpp]
         job.tokens.parent.mkdir(parents=True, exist_ok=True)
         yield JobProgress("Finding the tissue")
         # a generator: closing it, before the slide is, ends its readers and lets go of the store

@@ -5,21 +5,61 @@ Pure: a frozen request, the files that it would write, and a generator that writ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from napari_prospector._napari.progress import JobProgress, Steps
 
 if TYPE_CHECKING:
+    from napari_prospector._napari.job import ProspectResult
     from napari_prospector._napari.workspace import DrawnMap
+    from napari_prospector.core.head import ProspectorHead
+    from napari_prospector.tokens.geometry import GridGeometry
 
-__all__ = ["ExportRequest", "export_files", "export_map"]
+__all__ = ["ExportRequest", "MapContent", "export_files", "export_map"]
 
 MAP_ENDING = ".prospect.ome.zarr"  # of study.omezarr_maps, which imports zarr
+
+
+@dataclass(frozen=True, eq=False)
+class MapContent:
+    """The maps of a slide, whether it is open or not.
+
+    Attributes
+    ----------
+    name
+        What files are to be called.
+    tokens
+        Folder of the token grid.
+    geometry, mask, concepts, maps, head, target
+        As in `DrawnMap`.
+    """
+
+    name: str
+    tokens: Path
+    geometry: GridGeometry
+    mask: NDArray[np.bool_]
+    concepts: NDArray[np.int32]
+    maps: Mapping[str, NDArray[np.float32]]
+    head: ProspectorHead
+    target: str
+
+    @classmethod
+    def of_drawn(cls, drawn: DrawnMap) -> MapContent:
+        """Take what is drawn on a slide that is open, under the name of its layer."""
+        known = drawn.tokens, drawn.geometry, drawn.mask, drawn.concepts, drawn.maps, drawn.head, drawn.target
+        return cls(drawn.source.name, *known)
+
+    @classmethod
+    def of_result(cls, name: str, result: ProspectResult) -> MapContent:
+        """Take what a job found."""
+        known = result.tokens, result.geometry, result.mask, result.painter.concepts, result.maps
+        return cls(name, *known, result.job.head, result.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +84,7 @@ class ExportRequest:
         Whether to write all maps with the concepts, the contours, and a line for each token.
     """
 
-    drawn: DrawnMap
+    drawn: MapContent
     head_name: str
     folder: Path
     map: str
@@ -56,8 +96,8 @@ class ExportRequest:
 
     @property
     def stem(self) -> str:
-        """What all files begin with: the name of the slide's layer, without what no file may be called."""
-        return "".join("-" if letter in '<>:"/\\|?*\0' or letter < " " else letter for letter in self.drawn.source.name)
+        """What all files begin with: the name of the slide, without what no file may be called."""
+        return "".join("-" if letter in '<>:"/\\|?*\0' or letter < " " else letter for letter in self.drawn.name)
 
 
 def export_files(request: ExportRequest) -> list[Path]:

@@ -15,7 +15,7 @@ from napari_prospector._napari.drawn_layers import is_open, layers_on, set_opaci
 from napari_prospector._napari.export_box import ExportBox
 from napari_prospector._napari.fields import ColorBar
 from napari_prospector._napari.layers import map_colors
-from napari_prospector._napari.map_export import ExportRequest
+from napari_prospector._napari.map_export import ExportRequest, MapContent
 from napari_prospector._napari.map_units import map_unit
 from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Steps, Stopped
 from napari_prospector._napari.regions_list import MOST_REGIONS, RegionsList
@@ -148,7 +148,7 @@ class MapSection(QWidget):
             return None
         box = self.export
         return ExportRequest(
-            drawn=self._drawn,
+            drawn=MapContent.of_drawn(self._drawn),
             head_name=head_name,
             folder=folder,
             map=self._name,

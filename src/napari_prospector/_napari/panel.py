@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_prospector._napari.array_slides import ArraySlide
+from napari_prospector._napari.cohort_job import (
+    CohortJob,
+    CohortResult,
+    SlideFound,
+    cohort_files,
+    plan_cohort,
+    prospect_cohort,
+)
 from napari_prospector._napari.docks import show_widget
 from napari_prospector._napari.drawn_layers import add_result, is_open, show_map
 from napari_prospector._napari.form import ProspectForm, small
@@ -24,7 +32,6 @@ from napari_prospector._napari.map_export import export_files, export_map
 from napari_prospector._napari.map_section import MapSection
 from napari_prospector._napari.request import (
     Facts,
-    ProspectJob,
     ProspectRequest,
     Refusal,
     default_tokens_path,
@@ -39,6 +46,8 @@ from napari_prospector._napari.workspace import workspace_of
 if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtGui import QCloseEvent
+
+    from napari_prospector.study.project import Study
 
 __all__ = ["ProspectPanel", "show_panel"]
 
@@ -106,12 +115,13 @@ class ProspectPanel(QWidget):
         self.form.slide_chosen.connect(self._choose_slide)
         self.form.map_chosen.connect(self._choose_map)
         self.form.head.changed.connect(self._use_head)
-        self.run_button.clicked.connect(self.start)
+        self.run_button.clicked.connect(self._begin)
         self.section.export.asked.connect(self.export_to)
         self.tasks.finished.connect(self._rest)
         self.workspace.sources_changed.connect(self._list_sources)
         self.workspace.head_changed.connect(self._show_head)
         self.workspace.maps_changed.connect(self._show_drawn)
+        self.workspace.changed.connect(self._take_study)
 
     @property
     def is_running(self) -> bool:
@@ -121,16 +131,17 @@ class ProspectPanel(QWidget):
     @property
     def request(self) -> ProspectRequest:
         """What the fields ask for now."""
-        source = self.workspace.current
+        source, study = self.workspace.current, self.workspace.study
+        row = None if source is None or source.path is None else study.slide(source.path)
         return ProspectRequest(
             layer=source.layer.name if source else None,
             kind=source.kind if source else "slide",
             path=source.path if source else None,
-            head=self.workspace.study.head,
+            head=study.head,
             map=self.form.asked_map,
             target=self.form.asked_target,
-            mpp=self.form.asked_mpp,
-            tokens=self.form.tokens.path,
+            mpp=self.form.asked_mpp or (None if row is None else row.mpp),
+            tokens=self.form.tokens.path or (None if row is None else row.tokens),
             weights=self.form.weights.path,
         )
 
@@ -171,12 +182,50 @@ class ProspectPanel(QWidget):
             self.form.show_tokens(None, "in your cache")
         elif slide is not None and head is not None:
             self.form.show_tokens(default_tokens_path(slide, encoder_of(head)))
-        planned = plan(self.request, self.facts)
-        self.run_button.setEnabled(isinstance(planned, ProspectJob) and not self.is_running)
+        planned = self._cohort_job(Path()) if self.form.is_for_all else plan(self.request, self.facts)
+        is_refused = isinstance(planned, Refusal)
+        n_slides = len(self.workspace.study.slides)
+        self.run_button.setText(f"Prospect {n_slides:,} slides …" if self.form.is_for_all else "Prospect")
+        self.run_button.setEnabled(not is_refused and not self.is_running)
         self.section.export.setEnabled(not self.is_running)
         self.hint.setText(planned.sentence if isinstance(planned, Refusal) else "")
-        self.hint.setVisible(isinstance(planned, Refusal))
+        self.hint.setVisible(is_refused)
         self.tasks.setVisible(self.is_running or bool(self.tasks.status.text()))
+
+    def _begin(self) -> None:
+        """Start on this slide, or ask where the maps of all slides are to go."""
+        if not self.form.is_for_all:
+            self.start()
+            return
+        project = self.workspace.keeper.project if self.workspace.keeper.is_named else None
+        start = "" if project is None else str(project.folder / "maps")
+        folder = QFileDialog.getExistingDirectory(self, "Maps of all slides go to", start)
+        if folder:
+            self.start_all(Path(folder))
+
+    def start_all(self, folder: Path) -> None:
+        """Prospect all slides of the cohort; maps that are there already are replaced only after a question."""
+        job = self._cohort_job(folder)
+        if self.is_running or isinstance(job, Refusal):
+            self.refresh()
+        elif self.section.export.may_replace(cohort_files(job)):
+            self.tasks.run(lambda: prospect_cohort(job), self._tell_cohort, self._add_found)
+            self.refresh()
+
+    def _cohort_job(self, folder: Path) -> CohortJob | Refusal:
+        """Return what prospects all slides of the cohort."""
+        shown = frozenset(source.path for source in self.workspace.sources if source.path is not None)
+        return plan_cohort(self.workspace.study.slides, self.request, self.facts, folder, shown)
+
+    def _add_found(self, found: SlideFound) -> None:
+        """Show what was found on a slide of the cohort that is open."""
+        for source in self.workspace.sources:
+            if source.path == found.path:
+                self.workspace.keep_map(add_result(self._viewer, source, found.result))
+
+    def _tell_cohort(self, result: CohortResult) -> None:
+        """Say what came of the cohort."""
+        self.tasks.say(result.sentence(), is_error=bool(result.problems))
 
     def start(self) -> None:
         """Do what the fields ask for, in a thread."""
@@ -255,6 +304,11 @@ class ProspectPanel(QWidget):
         if source is not None and not is_open(self._viewer, source):
             self.tasks.say("The slide was removed, so its job stopped. What was embedded is kept.")
         self.refresh()
+
+    def _take_study(self, before: Study, after: Study) -> None:
+        """Count the slides of the cohort again."""
+        if before.slides is not after.slides:
+            self.refresh()
 
     def _show_drawn(self) -> None:
         """Show what was found on the slide at hand."""
