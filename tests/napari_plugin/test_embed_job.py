@@ -69,7 +69,7 @@ def test_a_slide_is_embedded_and_known_to_be(slides: list[StudySlide]) -> None:
     grid = TokenGrid.open(tokens_path(slides[0], CHOICE))
     after = look_at(slides[0], CHOICE)
     assert (after.done, after.total) == (grid.counts()["done"], grid.counts()["done"])
-    assert str(after) == f"embedded, {after.done:,} tiles"
+    assert str(after) == f"{after.done:,} tiles embedded"
     assert not after.can_embed
     assert told[-1].found == after
     assert "Slide 1 of 1, a.tif" in str(told[-1])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SlidesView"]
 
-WIDTHS = {Column.NAME: 88, Column.LABEL: 68, Column.STATE: 124, Column.MPP: 50}
+WIDTHS = {Column.NAME: 88, Column.LABEL: 68, Column.STATE: 132, Column.MPP: 50}
 EMPTY = "Drop slides, folders\nor a cohort table (.csv) here."
 
 
