@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,35 +91,47 @@ def cancelled(job: EmbedJob, after_s: float) -> dict[str, Any]:
     return {"after_s": after_s, "stage": stage, "waited_s": waited, "tiles_kept": done, "was_running": was_running}
 
 
+def whole_run(job: EmbedJob) -> float:
+    """Do a job twice without interruption; return the seconds of the second run: the first one imports and compiles."""
+    tokens, seconds = job.slides[0].tokens, 0.0
+    assert tokens is not None
+    for _ in range(2):
+        shutil.rmtree(tokens, ignore_errors=True)
+        started = time.perf_counter()
+        watched = Watched(job, threading.Event())
+        watched.run()
+        seconds = time.perf_counter() - started
+        assert watched.outcome == EmbedResult(1), watched.outcome
+    return seconds
+
+
+def cancelled_runs(job: EmbedJob, seconds: float, expected: dict[str, bytes]) -> list[dict[str, Any]]:
+    """Cancel a job at random instants, on one store that goes on; where it is whole it is compared and begun anew."""
+    rng, runs, tokens = random.Random(SEED), [], job.slides[0].tokens
+    assert tokens is not None
+    while len(runs) < N_CANCELS:
+        run = cancelled(job, rng.uniform(0, seconds))
+        if run.pop("was_running"):
+            runs.append(run)
+            print(json.dumps(run), flush=True)
+        if tokens.exists() and TokenGrid.open(tokens).is_complete:
+            assert files(tokens) == expected
+            shutil.rmtree(tokens)
+    Watched(job, threading.Event()).run()
+    assert files(tokens) == expected, "what goes on ends in the same bytes"
+    return runs
+
+
 def main() -> None:
     """Measure and write."""
-    rng = random.Random(SEED)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = write_pyramid(folder / "slide.tif", draw_slide(SEED, True, (1500, 1600)).image, 1.0)
         choice = EncoderChoice(MODEL, weights=random_weights(folder), tile_px=224, mpp=1.0)
-        whole, slide = (StudySlide(file, tokens=folder / f"{which}.tokens.zarr") for which in ("whole", "stopped"))
-        assert whole.tokens is not None
-        assert slide.tokens is not None
-        for _ in range(2):  # the first one imports torch and compiles
-            shutil.rmtree(whole.tokens, ignore_errors=True)
-            started = time.perf_counter()
-            watched = Watched(EmbedJob((whole,), choice), threading.Event())
-            watched.run()
-            seconds = time.perf_counter() - started
-            assert watched.outcome == EmbedResult(1), watched.outcome
-        expected, n_tiles = files(whole.tokens), TokenGrid.open(whole.tokens).counts()["done"]
-        runs: list[dict[str, Any]] = []
-        while len(runs) < N_CANCELS:
-            run = cancelled(EmbedJob((slide,), choice), rng.uniform(0, seconds))
-            if run.pop("was_running"):
-                runs.append(run)
-                print(json.dumps(run), flush=True)
-            if slide.tokens.exists() and TokenGrid.open(slide.tokens).is_complete:
-                assert files(slide.tokens) == expected
-                shutil.rmtree(slide.tokens)
-        Watched(EmbedJob((replace(slide),), choice), threading.Event()).run()
-        assert files(slide.tokens) == expected, "what goes on ends in the same bytes"
+        whole, stopped = folder / "whole.tokens.zarr", folder / "stopped.tokens.zarr"
+        seconds = whole_run(EmbedJob((StudySlide(file, tokens=whole),), choice))
+        n_tiles = TokenGrid.open(whole).counts()["done"]
+        runs = cancelled_runs(EmbedJob((StudySlide(file, tokens=stopped),), choice), seconds, files(whole))
     waits = [run["waited_s"] for run in runs]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     record = {

@@ -106,6 +106,14 @@ def test_time_left_is_that_of_all_slides(slides: list[StudySlide]) -> None:
     assert left[-1] == 0
 
 
+def test_where_tiles_take_long_little_is_lost_by_a_cancel(slides: list[StudySlide], mean_colour: Any) -> None:
+    for slide, is_slow, rows in ((slides[0], False, 11), (slides[1], True, 4)):
+        mean_colour.fills_cores = is_slow
+        drive(embed(EmbedJob((slide,), CHOICE)))
+        first = next(TokenGrid.open(tokens_path(slide, CHOICE)).blocks())
+        assert first.rows == slice(0, rows)
+
+
 def test_tokens_of_the_command_beside_the_slide_are_found(slides: list[StudySlide]) -> None:
     drive(embed(EmbedJob((slides[0],), CHOICE)))
     made = tokens_path(slides[0], CHOICE)
