@@ -122,7 +122,7 @@ class SlidesView(QTableView):
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Open the slide, unless the cell can be edited."""
-        index = self.indexAt(event.pos())
+        index = self.indexAt(event.position().toPoint())
         if index.isValid() and not index.flags() & Qt.ItemFlag.ItemIsEditable:
             self.opened.emit([self._slides.slide_at(index.row())])
             return
