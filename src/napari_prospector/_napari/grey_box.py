@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
@@ -13,8 +13,6 @@ from napari_prospector._napari.layers import provenance
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_prospector._napari.workspace import Workspace
-
 __all__ = ["GreyBox"]
 
 
@@ -23,11 +21,11 @@ class GreyBox(QWidget):
 
     Parameters
     ----------
-    viewer, workspace
+    viewer
         Not wrapped.
     """
 
-    def __init__(self, viewer: Viewer, workspace: Workspace) -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = viewer
         self.sentence = QLabel()
@@ -45,10 +43,10 @@ class GreyBox(QWidget):
         row.addWidget(self.channel, 1)
         row.addWidget(self.button)
         column.addLayout(row)
-        workspace.selected.connect(self.look)
+        viewer.layers.selection.events.active.connect(self.look)
         self.look()
 
-    def look(self) -> None:
+    def look(self, event: Any = None) -> None:
         """Show the box where a layer without colour is selected that nobody drew from a head."""
         from napari.layers import Image
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject
 
+from napari_prospector._napari.annotator import annotator_of
 from napari_prospector._napari.camera import camera_of
 from napari_prospector._napari.drawn_layers import add_result, is_open
 from napari_prospector._napari.job import prospect
@@ -163,6 +164,9 @@ class Reopening(QObject):
 
     def _show_as_before(self) -> None:
         """Set what a user had set by hand, of the layers that are there."""
+        if any(layer["kind"] == "annotations" for layer in self._layers):
+            annotator_of(self._viewer).refresh()
+        self._order()
         names = {layer.name: layer for layer in self._viewer.layers}
         for entry in self._layers:
             layer = names.get(entry["name"])
@@ -172,6 +176,14 @@ class Reopening(QObject):
         if self._camera:
             camera = camera_of(self._viewer)
             camera.center, camera.zoom = self._camera["center"], self._camera["zoom"]
+
+    def _order(self) -> None:
+        """Put the layers that were there into the order in which they were; others lie above them."""
+        layers = self._viewer.layers
+        wanted = [layers[entry["name"]] for entry in self._layers if entry["name"] in layers]
+        for place, layer in enumerate(wanted):
+            if (at := layers.index(layer)) != place:
+                layers.move(at, place)
 
 
 def _drawing(jobs: list[tuple[Source, ProspectJob | Refusal]]) -> Callable[[], Steps[list[str]]]:

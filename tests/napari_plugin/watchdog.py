@@ -1,0 +1,127 @@
+"""Who holds up the window: a watch on the event loop that says how long it did not turn, and whose code was running."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from qtpy.QtCore import QTimer
+
+__all__ = ["Block", "Watchdog"]
+
+BEAT_MS, LOOK_S = 4, 0.005
+LATE_S = 0.03
+# whose frame is innermost decides; what these call (numpy, zarr, Qt) is theirs
+OURS, THEIRS = "napari_prospector", ("napari", "vispy", "superqt", "magicgui", "app_model", "psygnal", "npe2")
+
+
+@dataclass
+class Block:
+    """A time in which the event loop did not turn.
+
+    Attributes
+    ----------
+    seconds
+        How long.
+    ours
+        Seconds in our code, or in what it calls that is not napari's: numpy, zarr, Qt.
+    through_us
+        Seconds with a frame of ours anywhere on the stack: napari's work that we asked for included.
+    waiting
+        Seconds in which no Python code of the window ran: the loop waited for the interpreter or for the machine.
+    where
+        Our innermost frames that were seen, with how often.
+    """
+
+    seconds: float = 0.0
+    ours: float = 0.0
+    through_us: float = 0.0
+    waiting: float = 0.0
+    where: dict[str, int] = field(default_factory=dict)
+
+
+class Watchdog:
+    """Watches the event loop of this thread; `blocks` are filled until `stop`."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self._window = threading.get_ident()
+        self._beat = time.perf_counter()
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(BEAT_MS)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._done.set()
+        self._thread.join()
+        self._timer.stop()
+
+    def longest(self, what: str) -> Block:
+        """Return the block with the most seconds of a kind."""
+        return max(self.blocks, key=lambda block: float(getattr(block, what)), default=Block())
+
+    def _tick(self) -> None:
+        """Beat: the loop turns."""
+        self._beat = time.perf_counter()
+
+    def _watch(self) -> None:
+        """Look at the stack of the window's thread while its beat is late."""
+        block, began, seen_at = None, self._beat, time.perf_counter()
+        while not self._done.is_set():
+            time.sleep(LOOK_S)
+            now, beat = time.perf_counter(), self._beat
+            if now - beat < LATE_S or beat != began:
+                if block is not None:
+                    block.seconds = max(beat - began, 0.0) if beat != began else now - began
+                    self.blocks.append(block)
+                block, began, seen_at = None, beat, max(beat, seen_at if beat == began else beat)
+                continue
+            if block is None:
+                block, seen_at = Block(), beat
+            frame = sys._current_frames().get(self._window)
+            _note(block, frame, now - seen_at)
+            seen_at = now
+
+
+def _note(block: Block, frame: FrameType | None, seconds: float) -> None:
+    """Give a piece of time to whom it belongs."""
+    frames = list(_packages(frame))
+    if not frames:
+        block.waiting += seconds
+        return
+    if any(package == OURS for package, _ in frames):
+        block.through_us += seconds
+        package, place = frames[0]
+        ours = next(place for package, place in frames if package == OURS)
+        block.where[ours] = block.where.get(ours, 0) + 1
+        if package == OURS:
+            block.ours += seconds
+
+
+def _packages(frame: FrameType | None) -> Iterator[tuple[str, str]]:
+    """Yield the frames of us and of napari's family, innermost first."""
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        # this file and pytest turn the loop: they are nobody's work
+        if package == OURS or package in THEIRS:
+            yield package, f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno} {frame.f_code.co_name}"
+        frame = frame.f_back
+
+
+@contextmanager
+def watching() -> Iterator[Watchdog]:
+    """Watch while a block of code runs."""
+    dog = Watchdog()
+    try:
+        yield dog
+    finally:
+        dog.stop()
