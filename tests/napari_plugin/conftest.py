@@ -118,6 +118,27 @@ def refined_head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def tissue_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder: slides case0.tif (tumour), case1.tif (normal) … case5.tif, their token grids, and tissue.prospector."""
+    from napari_prospector._napari.request import default_tokens_path
+    from napari_prospector.study.cohort_graphs import CohortGraphs
+    from napari_prospector.tokens.embed import embed_to_grid
+    from napari_prospector.tokens.slides import open_slide
+
+    folder, encoder, grids = tmp_path_factory.mktemp("cohort"), MeanColour(), []
+    for number in range(6):
+        image = paint(planted=number % 2 == 0, seed=number)
+        file = write_pyramid(folder / f"case{number}.tif", image, MPP, quality=None)
+        grids.append(default_tokens_path(file, encoder.card.to_json()))
+        with open_slide(file) as slide:
+            embed_to_grid(slide, encoder, grids[-1])
+    head = ProspectorHead(n_concepts=4, radius=1, kernel="fold-change", refine=False, n_folds=2, geometry="euclidean")
+    head.fit(CohortGraphs(grids), ["tumour", "normal"] * 3)
+    head.save(folder / "tissue.prospector", {"encoder": encoder.card.to_json()})
+    return folder
+
+
 def _fit(file: Path, *, refine: bool) -> Path:
     """Fit and save a head; without neighbours its evidence map is the square itself."""
     rng = np.random.default_rng(5)
