@@ -69,7 +69,7 @@ def test_a_slide_is_embedded_and_known_to_be(slides: list[StudySlide]) -> None:
     grid = TokenGrid.open(tokens_path(slides[0], CHOICE))
     after = look_at(slides[0], CHOICE)
     assert (after.done, after.total) == (grid.counts()["done"], grid.counts()["done"])
-    assert str(after) == f"embedded, {after.done:,} tiles"
+    assert str(after) == f"{after.done:,} tiles embedded"
     assert not after.can_embed
     assert told[-1].found == after
     assert "Slide 1 of 1, a.tif" in str(told[-1])
@@ -104,6 +104,14 @@ def test_time_left_is_that_of_all_slides(slides: list[StudySlide]) -> None:
     assert left == sorted(left, reverse=True)
     assert left[0] == 2000
     assert left[-1] == 0
+
+
+def test_where_tiles_take_long_little_is_lost_by_a_cancel(slides: list[StudySlide], mean_colour: Any) -> None:
+    for slide, is_slow, rows in ((slides[0], False, 11), (slides[1], True, 4)):
+        mean_colour.fills_cores = is_slow
+        drive(embed(EmbedJob((slide,), CHOICE)))
+        first = next(TokenGrid.open(tokens_path(slide, CHOICE)).blocks())
+        assert first.rows == slice(0, rows)
 
 
 def test_tokens_of_the_command_beside_the_slide_are_found(slides: list[StudySlide]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.compat import isalive
 
 from napari_prospector._napari.camera import camera_of
 from napari_prospector._napari.drawn_layers import layers_on
@@ -32,7 +33,8 @@ def panel(viewer: Any, slide_file: Path, head_file: Path, qtbot: Any) -> Iterato
     qtbot.waitUntil(lambda: not panel.is_running, timeout=LONG_MS)
     settle(panel, qtbot)
     yield panel
-    settle(panel, qtbot)
+    if isalive(panel):
+        settle(panel, qtbot)
 
 
 def settle(panel: ProspectPanel, qtbot: Any) -> None:
@@ -178,3 +180,45 @@ def test_a_threshold_of_a_large_map_is_told_within_a_tenth_of_a_second(panel: Pr
     panel.section.threshold.slider.setValue(77)
     assert time.perf_counter() - started < 0.1
     assert "Dice" in panel.section.threshold.agreement.text()
+
+
+def test_a_widget_that_is_closed_and_opened_again_shows_what_is_drawn(
+    viewer: Any, panel: ProspectPanel, planted: Any, qtbot: Any
+) -> None:
+    panel.section.threshold.outline.click()
+    area, live_maps = panel.section.threshold.area.text(), panel.live_maps
+    viewer.window.remove_dock_widget(panel)
+    with qtbot.waitSignal(panel.destroyed):
+        panel.deleteLater()
+    viewer.layers["case7"].name = "renamed"
+    viewer.layers.selection.active = viewer.layers["renamed"]
+    again = show_panel(viewer)
+    settle(again, qtbot)
+    assert again.form.slide.currentText() == "renamed"
+    assert again.form.head.path == again.workspace.study.head is not None
+    assert again.section.threshold.outline.isChecked()
+    assert again.section.threshold.area.text() == area
+    assert again.live_maps is live_maps
+
+
+def test_closing_the_window_in_the_middle_of_measuring_is_harmless(viewer: Any, panel: ProspectPanel) -> None:
+    panel.section.threshold.slider.setValue(3)
+    panel.section._find_regions()
+    panel.section._measure()
+    viewer.close()
+    assert not isalive(panel)
+
+
+def test_removing_map_layers_leaves_the_rest_at_work(viewer: Any, panel: ProspectPanel, qtbot: Any) -> None:
+    for name in ("case7 · evidence", "case7 · concepts"):
+        viewer.layers.remove(name)
+    workspace = panel.workspace
+    assert workspace.head is not None
+    workspace.edit("Hide", replace(workspace.study, concepts=workspace.head.concept_edits_.hide(0)))
+    settle(panel, qtbot)
+    panel.section.threshold.outline.click()
+    panel.section.opacity.setValue(50)
+    viewer.layers.remove("case7")
+    panel.section.threshold.slider.setValue(9)
+    settle(panel, qtbot)
+    assert panel.section.isHidden()

@@ -219,7 +219,7 @@ def test_all_are_embedded_and_the_tokens_can_be_shown(
     filled.embed(filled._meant(selected=False))  # the doctor knows no 'mean-colour'
     qtbot.waitUntil(lambda: not filled.bar.is_running, timeout=60_000)
     assert filled.bar.status.text() == "3 slides are embedded."
-    assert all(text.startswith("embedded, ") for text in column(filled, Column.STATE))
+    assert all(text.endswith(" tiles embedded") for text in column(filled, Column.STATE))
     assert filled.ui.embed_all_button.toolTip() == "All of these are embedded with this encoder."
     filled.table.select([files[0]])
     assert not filled.ui.grid_button.isEnabled()
@@ -262,7 +262,7 @@ def test_a_warning_waits_for_start_anyway(filled: SlidesWidget, qtbot: Any, monk
     assert set(column(filled, Column.STATE)) == {"not embedded"}
     filled.ui.anyway_button.click()
     qtbot.waitUntil(lambda: not filled.bar.is_running, timeout=60_000)
-    assert all(text.startswith("embedded, ") for text in column(filled, Column.STATE))
+    assert all(text.endswith(" tiles embedded") for text in column(filled, Column.STATE))
 
 
 def test_check_and_estimate_says_tiles_time_and_room(filled: SlidesWidget, qtbot: Any) -> None:
@@ -273,6 +273,7 @@ def test_check_and_estimate_says_tiles_time_and_room(filled: SlidesWidget, qtbot
     filled.ui.check_button.click()
     qtbot.waitUntil(lambda: "on this machine" in filled.bar.status.text(), timeout=60_000)
     assert "3 slides: " in filled.bar.status.text()
+    assert filled.ui.verdict.text() == "✓ Everything that embedding needs is there."
     assert all("tiles of tissue" in text for text in column(filled, Column.STATE))
 
 
@@ -288,7 +289,7 @@ def test_cancel_keeps_what_is_embedded_and_embed_goes_on(
     mean_colour.encode = slowly
     filled.table.select([files[1]])
     filled.embed(filled._meant(selected=True))
-    qtbot.waitUntil(lambda: "embedded " in cell(filled, 1, Column.STATE), timeout=30_000)
+    qtbot.waitUntil(lambda: " of " in cell(filled, 1, Column.STATE), timeout=30_000)
     with qtbot.waitSignal(filled.bar.finished, timeout=2000):
         filled.bar.cancel_button.click()
     assert "What was embedded is kept" in filled.bar.status.text()

@@ -220,7 +220,7 @@ class AnnotateWidget(QWidget):
         buttons = QMessageBox.StandardButton
         box = QMessageBox(QMessageBox.Icon.Question, title, question, buttons.Yes | buttons.Cancel, self)
         box.setTextFormat(Qt.TextFormat.PlainText)
-        return int(box.exec()) == int(buttons.Yes.value if hasattr(buttons.Yes, "value") else buttons.Yes)
+        return int(box.exec()) == int(buttons.Yes.value)
 
     def _select(self, ids: list[str]) -> None:
         """Select on the canvas what was selected in the table."""

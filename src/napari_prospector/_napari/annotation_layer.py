@@ -39,7 +39,8 @@ LINE_PX = 2.5
 SMALLEST_PX = 5.0
 PLACES = ("scale", "translate", "rotate", "shear", "affine", "units")
 DONE = {"added", "removed", "changed"}
-AT_ONCE = 250
+# outlines that are drawn in one turn of the window
+FEW, MANY = 250, 1000
 # of a shape that a hand draws
 NO_FEATURES = {"outline": -1, "class": "", "name": ""}
 
@@ -182,7 +183,8 @@ class AnnotationLayer(QObject):
         """Read what a hand did, and draw what the study holds; the rest of a long list comes a turn later."""
         if self._read_first:
             self._read()
-        if not self._draw(AT_ONCE):
+        # napari uploads all outlines whenever some are added, so as many again are added at a time
+        if not self._draw(min(max(FEW, len(self._shown)), MANY)):
             self._later.start()
 
     def _read(self) -> None:

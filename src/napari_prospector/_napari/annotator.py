@@ -83,6 +83,8 @@ class Annotator(QObject):
         self._view: StrokeView | None = None
         self._is_choosing = False
         self._later = _timer(self, 0, self.refresh)
+        self._clicked = (0.0, 0.0)
+        self._after_click = _timer(self, 0, self._select_within)
         self._at_rest = _timer(self, REST_MS, self._keep_width)
         workspace.changed.connect(self._follow)
         workspace.sources_changed.connect(self._later.start)
@@ -131,6 +133,7 @@ class Annotator(QObject):
             return
         self._is_choosing = True
         self._viewer.layers.selection.active = shown.layer
+        shown.layer.visible = True
         shown.layer.mode = TOOLS[tool]
         shown.layer.mouse_pan = tool == "move"
         if tool in OWN_TOOLS:
@@ -280,7 +283,9 @@ class Annotator(QObject):
             self._view.point_at(event.pos)
 
     def _drag(self, layer: Any, event: Any) -> Generator[None]:
-        """Draw a stroke from press to release."""
+        """Draw a stroke from press to release; with *select*, a click within a region selects it."""
+        if self.tool == "select":
+            yield from self._click(layer, event)
         if self.tool not in OWN_TOOLS or event.button != 1 or self._view is None:
             return
         tool = "eraser" if self.tool == "brush" and "Alt" in event.modifiers else self.tool
@@ -293,6 +298,23 @@ class Annotator(QObject):
             yield
         self._view.clear()
         self._finish(layer, tool, np.asarray(places, np.float64) + 0.5)
+
+    def _click(self, layer: Any, event: Any) -> Generator[None]:
+        """Remember where a click was that did not become a drag; napari itself finds outlines only."""
+        row, col = (float(place) + 0.5 for place in layer.world_to_data(event.position)[-2:])
+        yield
+        if event.type != "mouse_move":
+            self._clicked = row, col
+            self._after_click.start()  # when napari has selected what lies under the mouse, or nothing
+
+    def _select_within(self) -> None:
+        """Select the smallest region round the place of the last click, unless an outline was hit."""
+        shown = self.at_hand
+        if shown is None or shown.layer.selected_data:
+            return
+        round_it = [region for region in shown.regions if _is_within(region, *self._clicked)]
+        if round_it:
+            shown.select({min(round_it, key=lambda region: region.area_px).id})
 
     def _finish(self, layer: Any, tool: str, points: Any) -> None:
         """Make an edit of a stroke."""
@@ -372,6 +394,12 @@ class Annotator(QObject):
         self._hidden.discard(name)
         if shown.layer in self._viewer.layers:
             self._viewer.layers.remove(shown.layer)
+
+
+def _is_within(region: Region, row: float, col: float) -> bool:
+    """Say whether a place lies in a region."""
+    row0, col0, row1, col1 = region.bounds
+    return row0 <= row <= row1 and col0 <= col <= col1 and region.contains_point(row, col)
 
 
 def _timer(owner: QObject, rest_ms: int, then: Any) -> QTimer:

@@ -21,6 +21,8 @@ __all__ = ["EmbedJob", "EmbedResult", "check_embedding", "embed", "estimate", "p
 
 # the time left is told in these parts of a slide
 PARTS = 1000
+# tiles along each side of what is stored at once
+BLOCK, SMALL_BLOCK = 16, 4
 # The doctor speaks to those who type commands.
 FOR_THE_WINDOW = {
     "Choose another folder with -o.": "Give yourself the right to write there, or free space on that disk.",
@@ -133,7 +135,9 @@ def _steps(slide: StudySlide, choice: EncoderChoice, encoder: Encoder) -> Iterat
         yield JobProgress("", found=replace(state, problem="There is no file.") if state.missing else state), 1.0
         return
     job = SlideJob(slide.path, tokens_path(slide, choice), slide.mpp)
-    steps = embed_one(job, encoder, stain_normalize=choice.stain_normalize)
+    # what is at work when somebody cancels is lost by the block: small ones where tiles take long
+    block = SMALL_BLOCK if getattr(encoder, "fills_cores", False) else BLOCK
+    steps = embed_one(job, encoder, stain_normalize=choice.stain_normalize, block=block)
     with closing(steps):
         while True:
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
@@ -13,6 +13,8 @@ from napari_prospector._napari.layers import provenance
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from napari_prospector._napari.workspace import Workspace
+
 __all__ = ["GreyBox"]
 
 
@@ -21,11 +23,11 @@ class GreyBox(QWidget):
 
     Parameters
     ----------
-    viewer
+    viewer, workspace
         Not wrapped.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Viewer, workspace: Workspace) -> None:
         super().__init__()
         self._viewer = viewer
         self.sentence = QLabel()
@@ -43,10 +45,10 @@ class GreyBox(QWidget):
         row.addWidget(self.channel, 1)
         row.addWidget(self.button)
         column.addLayout(row)
-        viewer.layers.selection.events.active.connect(self.look)
+        workspace.selected.connect(self.look)
         self.look()
 
-    def look(self, event: Any = None) -> None:
+    def look(self) -> None:
         """Show the box where a layer without colour is selected that nobody drew from a head."""
         from napari.layers import Image
 

@@ -70,7 +70,7 @@ class ProspectPanel(QWidget):
         self.workspace = workspace_of(napari_viewer)
         self._running: Source | None = None
         self._start_with: tuple[Path, str | None, str | None] | None = None
-        self.form, self.grey = ProspectForm(), GreyBox(self._viewer)
+        self.form, self.grey = ProspectForm(), GreyBox(self._viewer, self.workspace)
         self.run_button = QPushButton("Prospect")
         self.run_button.setToolTip("Embed what is missing of the slide, and draw all maps of the head.")
         self.hint, self.verdict = _text("Why it cannot start"), _text("What the head says about the slide")

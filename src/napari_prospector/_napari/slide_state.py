@@ -95,9 +95,9 @@ class SlideState:
             return "no pixel size"
         if self.is_finished:
             failed = f", {self.failed:,} failed" if self.failed else ""
-            return f"embedded, {self.done:,} tiles{failed}"
+            return f"{self.done:,} tiles embedded{failed}"
         if self.total:
-            return f"embedded {self.done:,} of {self.total:,}"
+            return f"{self.done:,} of {self.total:,} tiles"
         return f"{self.n_tiles:,} tiles of tissue" if self.n_tiles else "not embedded"
 
     def details(self) -> str:

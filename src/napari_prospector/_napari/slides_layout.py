@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["SlidesLayout"]
 
 CHECK_TIP = "Look whether embedding can start, and how many tiles, hours and GB it would be."
+ALL_FINE = "✓ Everything that embedding needs is there."
 SIGNS = {"green": "✓", "amber": "!", "red": "✗"}
 SPOKEN = {"green": "fine", "amber": "look at this", "red": "would fail"}
 
@@ -99,7 +100,6 @@ class SlidesLayout:
         self.findings.setWidgetResizable(True)
         self.findings.setFrameShape(QFrame.Shape.NoFrame)
         self.findings.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.findings.setFixedHeight(6 * self.verdict.fontMetrics().lineSpacing())
         self.table.setMinimumHeight(150)
 
     def _lay_out(self, widget: QWidget) -> None:
@@ -172,11 +172,14 @@ class SlidesLayout:
         self.check_button.setToolTip(CHECK_TIP if isinstance(wanted, EmbedJob) else wanted.sentence)
 
     def show_verdict(self, checks: Sequence[Check], *, can_start: bool = False, always: bool = False) -> None:
-        """Show what the doctor found, what to do about it first; fine things only if all is fine."""
+        """Show what is to be looked at, what would fail first; where nothing is, say so if `always`."""
         told = sorted(checks, key=lambda check: ("red", "amber", "green").index(check.verdict))
-        worth = [check for check in told if check.verdict != "green"] or (told if always else [])
-        self.verdict.setText("<br>".join(_line(check) for check in worth))
-        self.findings.setVisible(bool(worth))
+        worth = [check for check in told if check.verdict != "green"]
+        lines = [_line(check) for check in worth] or ([ALL_FINE] if always else [])
+        self.verdict.setText("<br>".join(lines))
+        self.findings.setVisible(bool(lines))
+        n_lines = 6 if worth else 1.5
+        self.findings.setFixedHeight(round(n_lines * self.verdict.fontMetrics().lineSpacing()))
         is_warned = can_start and any(check.verdict == "amber" for check in checks)
         self.anyway_button.setVisible(is_warned)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SlidesView"]
 
-WIDTHS = {Column.NAME: 88, Column.LABEL: 68, Column.STATE: 124, Column.MPP: 50}
+WIDTHS = {Column.NAME: 88, Column.LABEL: 68, Column.STATE: 132, Column.MPP: 50}
 EMPTY = "Drop slides, folders\nor a cohort table (.csv) here."
 
 
@@ -122,7 +122,7 @@ class SlidesView(QTableView):
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Open the slide, unless the cell can be edited."""
-        index = self.indexAt(event.pos())
+        index = self.indexAt(event.position().toPoint())
         if index.isValid() and not index.flags() & Qt.ItemFlag.ItemIsEditable:
             self.opened.emit([self._slides.slide_at(index.row())])
             return

@@ -27,7 +27,7 @@ from napari_prospector._napari.open_slides import (
     read_grid,
     read_slide,
 )
-from napari_prospector._napari.progress import JobProgress, Refusal, Steps
+from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Steps
 from napari_prospector._napari.request import MPP_RANGE
 from napari_prospector._napari.slide_state import SlideState, look_at
 from napari_prospector._napari.slides_layout import SlidesLayout
@@ -159,6 +159,8 @@ class SlidesWidget(DockedWidget):
         """List the encoders."""
         if isinstance(outcome, tuple):
             self.ui.encoder.set_cards(outcome)
+        elif isinstance(outcome, Failure):
+            show_failure(outcome)
 
     def _choose_encoder(self) -> None:
         """Take the encoder that was chosen."""
@@ -327,7 +329,7 @@ class SlidesWidget(DockedWidget):
                 self.bar.say(outcome.sentence, is_error=True)
             elif isinstance(outcome, list):
                 show(outcome)
-            elif outcome is not None:
+            elif isinstance(outcome, Failure):
                 show_failure(outcome)
 
         task.finished.connect(finish)

@@ -11,7 +11,7 @@ __all__ = ["ToolButtons"]
 # tool: (napari's sign, key, what it does)
 SIGNS = {
     "move": ("pan_arrows", "Z", "Move the view: drag. Hold Space to do so with any tool."),
-    "select": ("select", "S", "Select regions by their outline; drag to move them, drag a corner to stretch them."),
+    "select": ("select", "S", "Click a region to select it; drag its outline to move it, a corner to stretch it."),
     "points": ("direct", "D", "Drag the points of an outline."),
     "add point": ("vertex_insert", "I", "Click the outline of a selected region to put in a point."),
     "remove point": ("vertex_remove", "X", "Click a point to take it out."),

@@ -112,6 +112,8 @@ class Workspace(QObject):
     """Another head, other edits of its concepts, or none; look at `head` and `head_problem`."""
     sources_changed = Signal()
     """Slides or grids were opened, closed or renamed, or another one is at hand: look at `sources` and `current`."""
+    selected = Signal()
+    """Another layer is selected, of whatever kind."""
     maps_changed = Signal()
     """A map was drawn or forgotten."""
 
@@ -331,6 +333,7 @@ class Workspace(QObject):
         """Take in hand the slide that is selected, or whose map, concepts or annotation is."""
         from napari_prospector._napari.layers import provenance
 
+        self.selected.emit()
         if event.value is None:
             return
         slide = provenance(event.value).get("slide_id")
