@@ -34,7 +34,8 @@ def test_every_command_is_offered_somewhere() -> None:
     }
     offered |= {getattr(one, "command", "") for one in contributions.sample_data or ()}
     offered |= {one.command for one in contributions.writers or ()}
-    assert {command.id for command in contributions.commands or ()} == offered
+    offered |= {getattr(one, "command", "") for menu in contributions.menus.values() for one in menu} - {""}
+    assert {command.id for command in contributions.commands or ()} == offered - {""}
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_prospector._napari.annotate_layout import lay_out
 from napari_prospector._napari.annotator import OWN_TOOLS, annotator_of
-from napari_prospector._napari.docks import show_widget
+from napari_prospector._napari.docks import DockedWidget, show_widget
+from napari_prospector._napari.keys import bind_keys
 from napari_prospector._napari.region_classes import (
     counts,
     with_class,
@@ -47,7 +48,7 @@ WIDGET = "Annotate"
 GEOJSON = "GeoJSON (*.geojson *.json)"
 
 
-class AnnotateWidget(QWidget):
+class AnnotateWidget(DockedWidget):
     """Draw regions by class.
 
     Parameters
@@ -66,6 +67,7 @@ class AnnotateWidget(QWidget):
         self._shown: tuple[Any, ...] = ()
         lay_out(self, self._workspace)
         self._connect()
+        bind_keys(self, self._workspace)
         self.setAcceptDrops(True)
         self.refresh()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_prospector._napari.progress import JobProgress, Refusal, Steps, TimeLeft, reported
+from napari_prospector._napari.settings import settings
 from napari_prospector._napari.slide_state import SlideState, look_at, tokens_path
 from napari_prospector.study.project import EncoderChoice, StudySlide
 
@@ -241,7 +242,7 @@ def _options(choice: EncoderChoice) -> EncoderOptions:
     """Return the options that the encoder is loaded with."""
     from napari_prospector.tokens.encoders.cards import checked_options
 
-    return checked_options(weights=choice.weights, tile_px=choice.tile_px, mpp=choice.mpp)
+    return checked_options(weights=choice.weights, tile_px=choice.tile_px, mpp=choice.mpp, offline=settings().offline)
 
 
 def _loaded(choice: EncoderChoice) -> Steps[Encoder]:
@@ -250,6 +251,12 @@ def _loaded(choice: EncoderChoice) -> Steps[Encoder]:
 
     def load(tell: Callable[[JobProgress], None]) -> Encoder:
         tell(JobProgress(f"Loading the encoder {choice.name}"))
-        return cards.load_encoder(choice.name, weights=choice.weights, tile_px=choice.tile_px, mpp=choice.mpp)
+        return cards.load_encoder(
+            choice.name,
+            weights=choice.weights,
+            tile_px=choice.tile_px,
+            mpp=choice.mpp,
+            offline=settings().offline,
+        )
 
     return (yield from reported(load))

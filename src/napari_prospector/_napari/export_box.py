@@ -7,6 +7,8 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QFormLayout, QMessageBox, QPushButton, QWidget
 
+from napari_prospector._napari.settings import settings
+
 __all__ = ["ExportBox"]
 
 MOST_NAMED = 5
@@ -31,6 +33,7 @@ class ExportBox(QWidget):
         self.contours.setChecked(True)
         self.tolerance = QDoubleSpinBox()
         self.tolerance.setRange(0, 1000)
+        self.tolerance.setValue(settings().tolerance_um)
         self.tolerance.setSuffix(" µm")
         self.tolerance.setAccessibleName("Tolerance of contours")
         self.tolerance.setToolTip(

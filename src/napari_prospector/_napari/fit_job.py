@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_prospector._napari.progress import JobProgress, Refusal, Steps, reported
+from napari_prospector._napari.settings import settings
 from napari_prospector.errors import InvalidInputError, ProspectorWarning
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _of_labels(job: FitJob, states: Sequence[SlideState]) -> _Learned:
             "embedded. Embed them under 'Slides'."
         )
     cohort = Cohort(tuple(state.slide.row(line) for line, state in enumerate(ready, 2)), "the cohort")
-    store = CohortGraphs([_tokens(state) for state in ready], without=_rules(job.request))
+    store = CohortGraphs([_tokens(state) for state in ready], _most_bytes(), without=_rules(job.request))
     datum = "group" if job.request.by_patient else "slide"
     found = as_data(store, cohort.labels, cohort.groups, datum)
     groups = None if found.groups is None else tuple(map(str, found.groups))
@@ -221,7 +222,7 @@ def _of_regions(job: FitJob, states: Sequence[SlideState]) -> _Learned:
     ready, notes = _ready(states, "annotated slide")
     if not ready:
         raise InvalidInputError("No annotated slide is embedded. Embed it under 'Slides'.")
-    store = CohortGraphs([_tokens(state) for state in ready], without=_rules(job.request))
+    store = CohortGraphs([_tokens(state) for state in ready], _most_bytes(), without=_rules(job.request))
     parts = [
         region_graphs(grid, job.study.regions(state.slide.key)) for grid, state in zip(store.grids, ready, strict=True)
     ]
@@ -288,3 +289,8 @@ def _free_name(folder: Path, name: str) -> Path:
     while (folder / f"{stem}-{number}.prospector").exists():
         number += 1
     return folder / f"{stem}-{number}.prospector"
+
+
+def _most_bytes() -> int:
+    """Return how much memory tokens that are kept may take."""
+    return round(settings().graph_memory_gib * 2**30)

@@ -20,8 +20,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_prospector._napari.docks import DockedWidget
 from napari_prospector._napari.fit_form import FitForm
 from napari_prospector._napari.fit_job import FitJob, FitResult, fit_head, plan_fit, tally
+from napari_prospector._napari.keys import bind_keys
 from napari_prospector._napari.progress import JobProgress, Refusal, Steps
 from napari_prospector._napari.tasks import TaskBar
 from napari_prospector._napari.workspace import workspace_of
@@ -48,7 +50,7 @@ COLUMNS = {
 }
 
 
-class FitWidget(QWidget):
+class FitWidget(DockedWidget):
     """Fit a head and say what came of it.
 
     Parameters
@@ -73,6 +75,7 @@ class FitWidget(QWidget):
         self.save_button = QPushButton("Save head as …")
         self._lay_out()
         self._connect()
+        bind_keys(self, self._workspace, self.fit_button)
         self._say("", "")
         self.refresh()
         self._show_head()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QTextBrowser, QVBoxLayout, QWidget
 
 __all__ = ["KEYS", "WIDGETS", "Key", "help_html", "show_help"]
@@ -29,9 +30,26 @@ class Key:
     does: str
 
 
+ANYWHERE = "any Prospector widget"
+REGIONS = "the canvas, while regions are drawn"
+
 KEYS = (
-    Key("Ctrl+Z", "any Prospector widget", "Undo the last edit, of whichever widget."),
-    Key("Ctrl+Shift+Z", "any Prospector widget", "Do it again."),
+    Key("Ctrl+Z", ANYWHERE, "Undo the last edit, of whichever widget. A field that is typed in undoes its own typing."),
+    Key("Ctrl+Shift+Z", ANYWHERE, "Do it again. Ctrl+Y does so, too."),
+    Key("Ctrl+Return", "Slides, Fit or Prospect", "Press the main button: Embed all, Fit, Prospect."),
+    Key("F1", ANYWHERE, "Open this page."),
+    Key("Return", "Recent work, in Start", "Open it."),
+    Key("Return", "the table of Slides", "Open the selected slides."),
+    Key("Delete", "the table of Slides", "Remove the selected slides from the table; their files stay."),
+    Key("Ctrl+Z", REGIONS, "Undo the last edit."),
+    Key("Ctrl+Shift+Z", REGIONS, "Do it again. Ctrl+Y does so, too."),
+    Key("B", REGIONS, "Take the brush."),
+    Key("E", REGIONS, "Take the eraser."),
+    Key("L", REGIONS, "Take the lasso."),
+    Key("[", REGIONS, "Make brush and eraser smaller."),
+    Key("]", REGIONS, "Make brush and eraser larger."),
+    Key("Space", REGIONS, "Move the slide while it is held."),
+    Key("1", REGIONS, "Draw in the first class; 2 to 9 in the others."),
 )
 
 WIDGETS = (
@@ -55,7 +73,9 @@ def help_html() -> str:
     return (
         f"<h3>Widgets</h3><p>All are under Plugins › Prospector.</p><ul>{widgets}</ul>"
         f'<h3>Keys</h3><table cellpadding="4">{rows}</table>'
-        "<p>On macOS, Ctrl is Command.</p>"
+        "<p>On macOS, Ctrl is Command. napari's own keys stay as they are; its Preferences list them.</p>"
+        "<h3>Commands</h3><p>Undo, Redo, Open project, Save project as, Export, Settings and this page are under"
+        " File › IO Utilities › Prospector, and in napari's command palette.</p>"
     )
 
 
@@ -63,6 +83,7 @@ def show_help(parent: QWidget) -> QDialog:
     """Open the page over a widget."""
     dialog = QDialog(parent)
     dialog.setWindowTitle("Prospector: keys and help")
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.resize(620, 520)
     page = QTextBrowser()
     page.setHtml(help_html())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_prospector._napari.progress import JobProgress, Steps, TimeLeft, reported
 from napari_prospector._napari.request import ProspectJob, content_tokens_path, encoder_of
+from napari_prospector._napari.settings import settings
 from napari_prospector.errors import InvalidInputError, MismatchError, ProspectorError
 
 if TYPE_CHECKING:
@@ -264,6 +265,8 @@ def _load_encoder(job: ProspectJob, grid: TokenGrid | None = None) -> Encoder:
     if grid is not None:
         # a head keeps the pixel size of its tiles after rounding; a grid goes on with the one that was asked for
         options["mpp"] = grid.card["mpp"]
+    # not False: where nothing is set the environment decides, as everywhere
+    options |= {"offline": True} if settings().offline else {}
     encoder = load_encoder(card["name"], weights=job.weights, revision=revision, **options)
     # normalizing is done by embed_slide, whatever the encoder
     job.head.check_encoder(encoder.card.to_json() | {"stain_normalize": card.get("stain_normalize")})

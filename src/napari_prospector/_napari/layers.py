@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_prospector._napari.pyramid import slide_levels
 from napari_prospector._napari.repaint import concept_colormap, concept_features
 from napari_prospector._napari.request import encoder_of
+from napari_prospector._napari.settings import settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -252,7 +253,7 @@ def map_look(limit: float) -> dict[str, Any]:
         "colormap": map_colormap(),
         "contrast_limits": (-end, end),
         "blending": "translucent",
-        "opacity": 0.65,
+        "opacity": settings().opacity / 100,
         "interpolation2d": "nearest",
     }
 

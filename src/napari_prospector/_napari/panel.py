@@ -22,11 +22,12 @@ from napari_prospector._napari.cohort_job import (
     plan_cohort,
     prospect_cohort,
 )
-from napari_prospector._napari.docks import show_widget
+from napari_prospector._napari.docks import DockedWidget, show_widget
 from napari_prospector._napari.drawn_layers import add_result, is_open, show_map
 from napari_prospector._napari.form import ProspectForm, small
 from napari_prospector._napari.grey_box import GreyBox
 from napari_prospector._napari.job import ProspectResult, prospect
+from napari_prospector._napari.keys import bind_keys
 from napari_prospector._napari.live_maps import live_maps_of
 from napari_prospector._napari.map_export import export_files, export_map
 from napari_prospector._napari.map_section import MapSection
@@ -55,7 +56,7 @@ WIDGET = "Prospect"
 KEPT = "Stopped. What was embedded is kept; Prospect goes on from there."
 
 
-class ProspectPanel(QWidget):
+class ProspectPanel(DockedWidget):
     """Apply a head to an open slide.
 
     Parameters
@@ -80,6 +81,7 @@ class ProspectPanel(QWidget):
         self.section = MapSection(self._viewer, self.workspace)
         self._lay_out()
         self._connect()
+        bind_keys(self, self.workspace, self.run_button)
         self._list_sources()
         self._show_head()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_prospector._napari.progress import Refusal
+from napari_prospector._napari.settings import IN_CACHE, IN_FOLDER, settings
 
 if TYPE_CHECKING:
     from napari_prospector.core.head import ProspectorHead
@@ -237,9 +238,10 @@ def head_caption(head: ProspectorHead) -> str:
 def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
     """Return where the tokens of a slide are kept unless the user says otherwise.
 
-    Beside the slide, so that they are found again from anywhere; in the user's cache where that folder cannot be
-    written to. The encoder, its kind of tokens, its stain normalization, and a size of tiles that is not its own are
-    part of the name: two encoders on one slide are two grids.
+    As the settings have it, or where they are already: beside the slide, so that they are found again from anywhere,
+    in a folder of the user's, or in the cache, which also serves where a folder cannot be written to. The encoder, its
+    kind of tokens, its stain normalization, and a size of tiles that is not its own are part of the name: two encoders
+    on one slide are two grids.
 
     Parameters
     ----------
@@ -254,12 +256,16 @@ def default_tokens_path(slide: Path, encoder: Mapping[str, Any]) -> Path:
         A folder ``NAME.ENCODER.tokens.zarr``.
     """
     name = _grid_name(slide.name, encoder)
-    beside = slide.parent / name
-    if beside.exists() or os.access(slide.parent, os.W_OK):
-        return beside
+    kept = settings()
     # two folders may hold slides of one name
-    folder = hashlib.sha256(os.fsencode(slide.parent)).hexdigest()[:12]
-    return cache_folder() / "tokens" / folder / name
+    own = hashlib.sha256(os.fsencode(slide.parent)).hexdigest()[:12]
+    beside, cached = slide.parent / name, cache_folder() / "tokens" / own / name
+    wanted = beside if beside.exists() or os.access(slide.parent, os.W_OK) else cached
+    if kept.tokens == IN_CACHE:
+        wanted = cached
+    elif kept.tokens == IN_FOLDER and kept.tokens_folder:
+        wanted = Path(kept.tokens_folder).expanduser() / own / name
+    return next((place for place in (wanted, beside, cached) if place.exists()), wanted)
 
 
 def content_tokens_path(folder: Path, fingerprint: str, encoder: Mapping[str, Any]) -> Path:

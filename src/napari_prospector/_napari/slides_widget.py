@@ -18,6 +18,7 @@ from napari_prospector._napari.docks import DockedWidget, show_widget
 from napari_prospector._napari.embed_job import EmbedJob, EmbedResult, check_embedding, embed, estimate, plan_embedding
 from napari_prospector._napari.encoder_form import listed_cards
 from napari_prospector._napari.find_slides import Found, find_slides
+from napari_prospector._napari.keys import bind_keys
 from napari_prospector._napari.lookout import Lookout
 from napari_prospector._napari.open_slides import (
     add_layers,
@@ -72,6 +73,7 @@ class SlidesWidget(DockedWidget):
         self._states = Lookout(lambda asked: look_at(*asked), self)
         self._pictures = Lookout(partial(picture, most_px=2 * THUMBNAIL_PX), self, newest_first=True, most_waiting=60)
         self._connect()
+        bind_keys(self, self.workspace, self.ui.embed_all_button)
         self.setAcceptDrops(True)
         self._follow(Study(), self.workspace.study)
         cards = Task(listed_cards, self)

@@ -10,26 +10,28 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
     QGridLayout,
-    QHBoxLayout,
     QLabel,
     QListWidget,
     QListWidgetItem,
     QMessageBox,
     QPushButton,
     QVBoxLayout,
-    QWidget,
 )
 
-from napari_prospector._napari.docks import show_named
+from napari_prospector._napari.docks import DockedWidget, show_named
 from napari_prospector._napari.help_page import WIDGETS, show_help
 from napari_prospector._napari.keeper import forget_unnamed, unnamed_projects, when
+from napari_prospector._napari.keys import bind_keys
 from napari_prospector._napari.progress import JobProgress, Steps
 from napari_prospector._napari.recent import note_recent, recent_projects
 from napari_prospector._napari.reopening import Reopening, read_for_viewer
+from napari_prospector._napari.settings_dialog import show_settings
 from napari_prospector._napari.tasks import TaskBar
 from napari_prospector._napari.workspace import workspace_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.viewer import Viewer
 
     from napari_prospector._napari.keeper import Unnamed
@@ -42,7 +44,7 @@ SUFFIX = ".prospect-project"
 RESEARCH = "For research use only; not a medical device."
 
 
-class StartWidget(QWidget):
+class StartWidget(DockedWidget):
     """Begin: the sample, slides of one's own, or a project.
 
     Parameters
@@ -67,9 +69,12 @@ class StartWidget(QWidget):
         self.save_button = QPushButton("Save project as …")
         self.forget_button = QPushButton("Forget")
         self.help_button = QPushButton("Keys and help")
+        self.settings_button = QPushButton("Settings …")
         self.bar = TaskBar()
+        self._next: tuple[Any, Any] | None = None
         self._lay_out()
         self._connect()
+        bind_keys(self, self._workspace)
         self.refresh()
         self.look_for_recent()
 
@@ -94,16 +99,17 @@ class StartWidget(QWidget):
         self.recent.setMaximumHeight(110)
         self.recent.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         column.addWidget(self.recent)
-        row = QHBoxLayout()
-        for button in (self.save_button, self.forget_button, self.help_button):
-            row.addWidget(button)
+        grid = QGridLayout()
+        for number, button in enumerate((self.save_button, self.forget_button, self.help_button, self.settings_button)):
+            grid.addWidget(button, number // 2, number % 2)
         column.addWidget(self.kept)
-        column.addLayout(row)
+        column.addLayout(grid)
         column.addWidget(self.bar)
         column.addStretch(1)
         column.addWidget(_text(RESEARCH, small=True))
         self.forget_button.setToolTip("Remove the chosen work without a name from the disk; asks first.")
         self.save_button.setToolTip("Give this work a name and a place; it is kept there from then on.")
+        self.settings_button.setToolTip("Where tokens are kept, the encoder of new work, how maps look.")
         self.help_button.setToolTip("What each key does, and what each widget is for.")
 
     def _doors(self) -> QGridLayout:
@@ -120,12 +126,14 @@ class StartWidget(QWidget):
         """Listen to buttons, the list and the keeper."""
         self.sample_button.clicked.connect(self.try_sample)
         self.slides_button.clicked.connect(self.open_slides)
-        self.project_button.clicked.connect(self._ask_project)
-        self.save_button.clicked.connect(self._ask_place)
+        self.project_button.clicked.connect(self.ask_project)
+        self.save_button.clicked.connect(self.ask_place)
         self.forget_button.clicked.connect(self._ask_forget)
         self.help_button.clicked.connect(self.show_help)
+        self.settings_button.clicked.connect(self.show_settings)
         self.recent.itemActivated.connect(self._open_item)
         self.recent.currentItemChanged.connect(self.refresh)
+        self.bar.finished.connect(self._run_next)
         keeper = self._workspace.keeper
         keeper.saved.connect(self.refresh)
         keeper.problem_changed.connect(self.refresh)
@@ -167,11 +175,15 @@ class StartWidget(QWidget):
         if keeper.project is not None and keeper.project.folder == folder:
             self.bar.say(f"{folder.name} is open already.")
             return
-        self.bar.run(read_for_viewer(folder), self._take_project)
+        self._run(read_for_viewer(folder), self._take_project)
 
     def show_help(self) -> None:
         """Show what each key does."""
         show_help(self)
+
+    def show_settings(self) -> None:
+        """Show what can be set once and for all."""
+        show_settings(self._viewer, self)
 
     def _take_project(self, project: Project) -> None:
         """Show a project that was read."""
@@ -182,6 +194,19 @@ class StartWidget(QWidget):
         note_recent(project.folder)
         Reopening(self._viewer, self._workspace, project.view, self.bar).start(project.study)
         self.look_for_recent()
+
+    def _run(self, steps: Callable[[], Steps[Any]], on_result: Callable[[Any], None]) -> None:
+        """Run a task, now or after the one at work: what the user asked last is done."""
+        if self.bar.is_running:
+            self._next = (steps, on_result)
+        else:
+            self.bar.run(steps, on_result)
+
+    def _run_next(self) -> None:
+        """Run what was asked for while another task was at work, unless that led to one more."""
+        if self._next is not None and not self.bar.is_running:
+            asked, self._next = self._next, None
+            self.bar.run(*asked)
 
     def _list_recent(self, found: tuple[list[Path], list[Unnamed]]) -> None:
         """Show what was worked on lately."""
@@ -203,13 +228,13 @@ class StartWidget(QWidget):
         """Open what was worked on."""
         self.open_project(Path(item.data(Qt.ItemDataRole.UserRole)[1]))
 
-    def _ask_project(self) -> None:
+    def ask_project(self) -> None:
         """Ask for a project's folder."""
         chosen = QFileDialog.getExistingDirectory(self, "Open a project: a folder whose name ends in .prospect-project")
         if chosen:
             self.open_project(Path(chosen))
 
-    def _ask_place(self) -> None:
+    def ask_place(self) -> None:
         """Ask where the project is to be kept."""
         chosen, _ = QFileDialog.getSaveFileName(self, "Save the project as", f"study{SUFFIX}", f"Projects (*{SUFFIX})")
         if chosen:
@@ -226,7 +251,7 @@ class StartWidget(QWidget):
             self.bar.say(f"Kept in {named.name} from now on.")
             self.refresh()
 
-        self.bar.run(keeper.save_as(named), done)
+        self._run(keeper.save_as(named), done)
 
     def _ask_forget(self) -> None:
         """Remove work without a name, after asking."""

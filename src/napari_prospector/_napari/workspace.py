@@ -17,11 +17,12 @@ from qtpy.QtCore import QEvent, QObject, Signal
 from napari_prospector._napari.history import History
 from napari_prospector._napari.keeper import ProjectKeeper
 from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Steps
+from napari_prospector._napari.settings import settings
 from napari_prospector._napari.sources import Source, sources
 from napari_prospector._napari.tasks import Task, show_failure
 from napari_prospector._napari.view_record import view_record
 from napari_prospector.errors import MismatchError
-from napari_prospector.study.project import Study
+from napari_prospector.study.project import EncoderChoice, Study
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -121,7 +122,7 @@ class Workspace(QObject):
         super().__init__(viewer.window._qt_window)
         self.setObjectName(OBJECT_NAME)
         self._viewer = viewer
-        self._history = History(Study())
+        self._history = History(Study(encoder=EncoderChoice(settings().encoder)))
         self.keeper = ProjectKeeper(self, lambda: view_record(viewer, self))
         self.head: ProspectorHead | None = None
         self.head_problem: str | None = None
