@@ -42,6 +42,7 @@ from napari_prospector._napari.concept_picking import ConceptPicking
 from napari_prospector._napari.docks import DockedWidget
 from napari_prospector._napari.fields import UndoButtons
 from napari_prospector._napari.gallery_job import class_shares_of
+from napari_prospector._napari.keys import bind_keys
 from napari_prospector._napari.legend_table import LegendTable
 from napari_prospector._napari.live_maps import live_maps_of
 from napari_prospector._napari.pairs_tab import PairsTab
@@ -94,6 +95,7 @@ class ConceptsWidget(DockedWidget):
         self.tabs = QTabWidget()
         self._lay_out()
         self._connect()
+        bind_keys(self, self._workspace)
         picking = ConceptPicking(self._viewer, self.choose_concept)
         # not a method: of a widget that is gone none can be called
         self.destroyed.connect(lambda *_: picking.stop())

@@ -42,6 +42,8 @@ def bind_keys(widget: QWidget, workspace: Workspace, main: QPushButton | None = 
     ]
     if main is not None:
         acts.append(("Ctrl+Return", main.click))
+    # so that a click on bare ground is enough
+    widget.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
     for keys, act in acts:
         shortcut = QShortcut(QKeySequence(keys), widget)
         shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
