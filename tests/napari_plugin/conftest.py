@@ -139,12 +139,24 @@ def tissue_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _fit(file: Path, *, refine: bool) -> Path:
+@pytest.fixture(scope="session")
+def near_head_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head of the same purpose that looks at direct neighbours too."""
+    return _fit(tmp_path_factory.mktemp("heads") / "near.prospector", refine=True, radius=1)
+
+
+def _fit(file: Path, *, refine: bool, radius: int = 0) -> Path:
     """Fit and save a head; without neighbours its evidence map is the square itself."""
     rng = np.random.default_rng(5)
     graphs = [_graph(rng, n_purple=7 * (i % 2)) for i in range(8)]
     head = ProspectorHead(
-        n_concepts=2, radius=0, kernel="fold-change", refine=refine, n_folds=2, geometry="euclidean", random_state=0
+        n_concepts=2,
+        radius=radius,
+        kernel="fold-change",
+        refine=refine,
+        n_folds=2,
+        geometry="euclidean",
+        random_state=0,
     )
     head.fit(graphs, ["normal", "tumour"] * 4).save(file, {"encoder": MeanColour.card.to_json()})
     return file

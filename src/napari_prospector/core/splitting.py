@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from napari_prospector.core.graph import TokenGraph
     from napari_prospector.core.head import ProspectorHead
 
-__all__ = ["ConceptPart", "RegionValue", "ScoreSplit", "region_parts", "region_value", "split_score", "sum_by_concept"]
+__all__ = [
+    "ConceptPart",
+    "RegionValue",
+    "ScoreSplit",
+    "region_parts",
+    "region_value",
+    "split_score",
+    "sum_by_concept",
+    "unsplittable",
+]
 
 
 @dataclass(frozen=True)
@@ -140,11 +149,8 @@ def split_score(
         raise InvalidInputError(
             "This head was fitted without refinement and draws no refined map. Pass map='evidence'."
         )
-    if head.refiner_.n_categories is not None:
-        raise InvalidInputError(
-            "The refined map of tokens that are categories cannot be split into tokens: its read-out looks at the"
-            " categories of the neighbours as well. Pass map='evidence'."
-        )
+    if (reason := unsplittable(head, name)) is not None:
+        raise InvalidInputError(f"{reason} Pass map='evidence'.")
     if not 0 <= token < graph.n_tokens:
         raise InvalidInputError(f"token must lie between 0 and {graph.n_tokens - 1}; got {token}.")
     number, sign = head.target_number(target)
@@ -160,6 +166,16 @@ def split_score(
     shared = amount * values[1:] / max(len(near), 1) if amount else np.empty(0)
     parts = _parts(concepts[1:] if amount else concepts[:0], shared)
     return _split(int(token), int(concepts[0]), name, float((1 - amount) * values[0]), parts)
+
+
+def unsplittable(head: ProspectorHead, map: str) -> str | None:
+    """Say why the scores of a map cannot be split into tokens, as a sentence; None where they can."""
+    if map != "refined" or head.refiner_ is None or head.refiner_.n_categories is None:
+        return None
+    return (
+        "The refined map of tokens that are categories cannot be split into tokens: its read-out looks at the"
+        " categories of the neighbours as well."
+    )
 
 
 def region_value(
