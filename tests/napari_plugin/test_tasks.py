@@ -210,3 +210,18 @@ def test_one_long_call_that_nobody_waits_for_ends_where_it_looks() -> None:
     next(steps)
     steps.close()
     assert ended.wait(5)
+
+
+def test_cancel_leaves_one_long_call_that_has_told_nothing(bar: TaskBar, qtbot: Any) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def load(_: Any) -> int:
+        begun.set()
+        may_end.wait(30)
+        return 7
+
+    bar.run(lambda: reported(load), pytest.fail)
+    qtbot.waitUntil(begun.is_set)
+    with qtbot.waitSignal(bar.finished, timeout=2000):
+        bar.cancel()
+    may_end.set()

@@ -11,7 +11,7 @@ from threading import Event
 from typing import TypeAlias, TypeVar
 
 from napari_prospector.errors import ProspectorError
-from napari_prospector.tokens.stopping import StopRequested, stopping_when
+from napari_prospector.tokens.stopping import StopRequested, check_stop, stopping_when
 
 __all__ = ["Failure", "JobProgress", "Outcome", "Refusal", "Steps", "Stopped", "TimeLeft", "reported", "stoppable"]
 
@@ -202,6 +202,7 @@ def _told(told: queue.SimpleQueue[JobProgress | None]) -> Iterator[JobProgress]:
         try:
             last = told.get(timeout=TELL_EVERY_S)
         except queue.Empty:
+            check_stop()  # work that has told nothing yet can be left, too
             if last is not None:
                 yield replace(last, found=None)
             continue
