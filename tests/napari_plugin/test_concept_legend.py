@@ -293,3 +293,17 @@ def test_how_often_a_pair_occurs_is_a_sentence() -> None:
     assert Places(1, 1, ((0, 0),), ((1.0, 1.0),)).sentence("a alone", "case7") == "a alone: once on case7."
     many = Places(1234, 900, ((0, 0),) * 200, ((1.0, 1.0),) * 200)
     assert many.sentence("a × b", "c") == "a × b: 1,234 times on c, at 900 tiles; 200 of them are listed."
+
+
+def test_a_head_of_three_classes_has_weights_and_shares_for_each(study: Any) -> None:
+    grids, _, _ = study
+    labels = ["a", "b", "c"] * 2 + ["a", "b"]
+    # the third class has few data
+    head = ProspectorHead(n_concepts=3, radius=1, refine=False, n_folds=2).fit(
+        [grid.graph() for grid in [*grids, grids[2]]], [*labels, "c"]
+    )
+    for target in (None, "a", "b", "c"):
+        rows = legend_rows(head, target)
+        weights = head.concept_weights("evidence", target or "a")[0]
+        assert [row.weight for row in rows] == sorted(weights.tolist(), reverse=True)
+        assert all(row.shares is not None and len(row.shares) == 3 for row in rows)

@@ -145,6 +145,8 @@ def legend_rows(
 
 def _mean(weights: NDArray[np.float64], shares: NDArray[np.float64] | None) -> float:
     """Return the mean weight of a token of a group (n_members,), given shares (n_classes, n_members)."""
+    if len(weights) == 1:  # to the last digit
+        return float(weights[0])
     frequent = np.zeros(len(weights)) if shares is None else np.nan_to_num(shares).mean(axis=0)
     return float(np.average(weights, weights=frequent) if frequent.sum() > 0 else weights.mean())
 

@@ -46,9 +46,9 @@ from napari_prospector._napari.keys import bind_keys
 from napari_prospector._napari.legend_table import LegendTable
 from napari_prospector._napari.live_maps import live_maps_of
 from napari_prospector._napari.pairs_tab import PairsTab
+from napari_prospector._napari.request import MAPS
 from napari_prospector._napari.tiles_tab import TilesTab
 from napari_prospector._napari.workspace import workspace_of
-from napari_prospector.core.classkernels import KERNEL_MAPS
 from napari_prospector.errors import ProspectorError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class ConceptsWidget(DockedWidget):
             field.setToolTip(hint)
             field.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             field.setMinimumContentsLength(5)
-        self.map.addItems(KERNEL_MAPS)
+        self.map.addItems(MAPS[:2])  # those that are sums of weights
 
     def _legend(self) -> QWidget:
         """Return the table, with fields over it and buttons under it."""

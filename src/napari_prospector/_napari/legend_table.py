@@ -13,6 +13,7 @@ from qtpy.QtCore import (
     QItemSelectionModel,
     QModelIndex,
     QRectF,
+    QSize,
     QSortFilterProxyModel,
     Qt,
     Signal,
@@ -36,6 +37,7 @@ HINTS = (
 )
 SORT_ROLE = Qt.ItemDataRole.UserRole
 ROW_ROLE = Qt.ItemDataRole.UserRole + 1
+ROW_PX, CLASS_PX = 26, 11
 # the ends of a map's colours: for the class, against it
 FOR, AGAINST = QColor("#dd6a1f"), QColor("#2f7fbf")
 KEYS = {
@@ -255,6 +257,8 @@ class LegendTable(QTableView):
         self.setTabKeyNavigation(False)
         self.setShowGrid(False)
         self.setWordWrap(False)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # numbers stand at the end
+        self.setIconSize(QSize(12, 12))
         self.setSortingEnabled(True)
         self.sortByColumn(WEIGHT, Qt.SortOrder.DescendingOrder)
         self._shape()
@@ -269,13 +273,13 @@ class LegendTable(QTableView):
         assert rows is not None
         rows.hide()
         rows.setMinimumSectionSize(16)
-        rows.setDefaultSectionSize(26)
+        rows.setDefaultSectionSize(ROW_PX)
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         columns.setHighlightSections(False)
         columns.setMinimumSectionSize(24)
         columns.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         columns.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
-        for column, width in ((SHOWN, 26), (SHARES, 62), (WEIGHT, 62), (HIGHLIGHTED, 26)):
+        for column, width in ((SHOWN, 24), (SHARES, 58), (WEIGHT, 60), (HIGHLIGHTED, 24)):
             self.setColumnWidth(column, width)
 
     @property
@@ -296,6 +300,9 @@ class LegendTable(QTableView):
         chosen = self.concepts
         group_of = {member: row.concept for row in rows for member in row.members}
         self.legend.set_rows(rows, classes, target)
+        heights = self.verticalHeader()
+        assert heights is not None
+        heights.setDefaultSectionSize(max(ROW_PX, CLASS_PX * len(classes) + 4))
         wanted = [group_of[concept] for concept in chosen if concept in group_of]
         if set(wanted) != set(self.concepts):
             self.choose(wanted)

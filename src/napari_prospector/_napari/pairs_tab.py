@@ -70,7 +70,7 @@ class PairsTab(QWidget):
 
     def _lay_out(self) -> None:
         """Put the heatmap over what is said of a cell, and its places under it."""
-        self.order.addItems([f"Ordered {order}" for order in ORDERS])
+        self.order.addItems([order.capitalize() for order in ORDERS])
         self.order.setAccessibleName("Order of concepts")
         self.order.setToolTip("By weight: what speaks for the class comes first. By likeness: what pairs alike.")
         area = QScrollArea()

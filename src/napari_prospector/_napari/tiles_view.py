@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TILE_PX", "TileModel", "TilesView"]
 
-TILE_PX, STRIPE_PX, MARGIN_PX = 62, 4, 2
+TILE_PX, STRIPE_PX, MARGIN_PX = 60, 4, 2
 EXAMPLE_ROLE = Qt.ItemDataRole.UserRole
 IMAGE_ROLE = Qt.ItemDataRole.UserRole + 1
 
