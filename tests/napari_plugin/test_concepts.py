@@ -344,12 +344,16 @@ def test_a_pair_that_is_clicked_lists_its_places_and_the_camera_flies_to_them(
     assert grid is not None
     sprite = np.full(drawn.mask.shape, -1)
     sprite[drawn.mask] = drawn.concepts
+    QTest.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect_of(0, 2).center())
+    assert set(widget.table.concepts) == {grid.concepts[0], grid.concepts[2]}
+    qtbot.waitUntil(lambda: not pairs.tasks.is_running, timeout=LONG_MS)
     # the commonest concept with itself
     common = int(np.bincount(drawn.concepts).argmax())
     place = view.rect_of(grid.place_of(common), grid.place_of(common)).center()
     QTest.mouseClick(view, Qt.MouseButton.LeftButton, pos=place)
     qtbot.waitUntil(lambda: pairs.places.n_found > 0, timeout=LONG_MS)
     assert f"concept {common} × concept {common}" in pairs.found.text()
+    assert widget.table.concepts == (common,)
     assert pairs.listed.count() == len(pairs.places.tokens)
     assert all(sprite[token] == common for token in pairs.places.tokens)
     for number in (0, 1):
@@ -408,3 +412,86 @@ def test_a_head_without_pairs_has_a_column_only(viewer: Any, head_file: Path, tm
     assert "has no pairs" in widget.pairs.said.text()
     assert view.cell_at(view.rect_of(1, ALONE).center()) == (1, ALONE)
     assert view.cell_at(view.rect_of(1, 1).center()) is None
+
+
+def test_another_head_while_tiles_are_looked_for_begins_anew(
+    workspace: Workspace, widget: ConceptsWidget, cohort: Any, tmp_path: Path, qtbot: Any
+) -> None:
+    widget.table.choose([0])
+    assert widget.tiles.tasks.is_running
+    head = load_head(cohort[1])
+    head.with_edits(head.concept_edits_.rename(0, "other")).save(tmp_path / "other.prospector")
+    workspace.use_head(tmp_path / "other.prospector")
+    assert widget.empty.isVisibleTo(widget)
+    assert widget.empty.text() == "other.prospector is being loaded."
+    qtbot.waitUntil(lambda: workspace.head is not None, timeout=LONG_MS)
+    assert cell(widget, 0, NAME).data() == "other"
+    widget.table.choose([2])
+    settle(widget, qtbot)
+    assert widget.tiles.view.tiles.rowCount() > 0
+    workspace.undo()
+    qtbot.waitUntil(lambda: workspace.head is not None, timeout=LONG_MS)
+    assert cell(widget, 0, NAME).data() == "concept 0"
+
+
+def test_cancel_stops_reading_and_the_arrow_goes_on(
+    workspace: Workspace, widget: ConceptsWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    from napari_prospector.tokens import tilepictures
+
+    read = tilepictures.tile_picture
+
+    def read_slowly(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.05)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(tilepictures, "tile_picture", read_slowly)
+    widget.table.choose([0])
+    qtbot.waitUntil(lambda: widget.tiles.gallery is not None and bool(widget.tiles.gallery.pictures), timeout=LONG_MS)
+    widget.tiles.tasks.cancel_button.click()
+    qtbot.waitUntil(lambda: not widget.tiles.tasks.is_running, timeout=2000)
+    gallery = widget.tiles.gallery
+    assert gallery is not None
+    n_read = len(gallery.pictures)
+    widget.table.choose([3])
+    assert not widget.tiles.tasks.is_running
+    monkeypatch.undo()
+    widget.tiles.again_button.click()
+    settle(widget, qtbot)
+    assert len(gallery.pictures) > n_read
+    assert widget.tiles.gallery is gallery
+
+
+def test_opened_and_closed_again_and_again_nothing_is_left(
+    viewer: Any, workspace: Workspace, cohort: Any, qtbot: Any
+) -> None:
+    import gc
+
+    from qtpy.QtCore import QCoreApplication, QEvent
+    from qtpy.QtWidgets import QApplication
+
+    for _ in range(4):
+        widget = show_widget(viewer, ConceptsWidget, "Concepts")
+        widget.table.choose([1])
+        viewer.window.remove_dock_widget(widget)  # while its tiles are looked for
+        del widget
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+    qtbot.wait(50)
+    gc.collect()
+    assert not [one for one in QApplication.allWidgets() if isinstance(one, ConceptsWidget)]
+    workspace.edit("Hide", replace(workspace.study, concepts=workspace.head.concept_edits_.hide(1)))  # type: ignore[union-attr]
+    workspace.undo()
+
+
+def test_the_menu_of_rows_is_that_of_the_buttons(widget: ConceptsWidget, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qtpy.QtWidgets import QMenu
+
+    offered: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        QMenu, "exec", lambda menu, _: offered.extend((one.text(), one.isEnabled()) for one in menu.actions())
+    )
+    widget.table.choose([0, 2])
+    widget.table.customContextMenuRequested.emit(QPoint(5, 5))
+    assert offered == [("Rename", False), ("Merge", True), ("Split", False), ("Hide", True), ("Highlight", True)]

@@ -192,6 +192,7 @@ class ConceptsWidget(DockedWidget):
             ACTIONS, (self._rename, self._merge, self._split, self._hide, self._highlight), strict=True
         ):
             self.actions_of[name].triggered.connect(act)
+        self.pairs.pair_chosen.connect(self.table.choose)
         self.tiles.found.connect(self.refresh)
         self._workspace.head_changed.connect(self.refresh)
 

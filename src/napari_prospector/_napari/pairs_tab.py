@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -51,10 +51,12 @@ class PairsTab(QWidget):
         Of the viewer.
     """
 
+    pair_chosen = Signal(object)
+    """The concepts of the cell that was clicked, one or two."""
+
     def __init__(self, viewer: Viewer, workspace: Workspace) -> None:
         super().__init__()
         self._viewer, self._workspace = viewer, workspace
-        self._pair: tuple[int, int] | None = None
         self._drawn: DrawnMap | None = None
         self.places = Places()
         self.order = QComboBox()
@@ -134,7 +136,7 @@ class PairsTab(QWidget):
 
     def forget_places(self) -> None:
         """Show no places."""
-        self._pair = self._drawn = None
+        self._drawn = None
         self._show_places(Places(), "")
 
     def go_to(self, number: int) -> None:
@@ -162,15 +164,16 @@ class PairsTab(QWidget):
         if grid is None or head is None or self.tasks.is_running:
             return
         self._point(row, col)
+        first, second = grid.concepts[row], ALONE if col == ALONE else grid.concepts[col]
+        self.pair_chosen.emit((first,) if second == ALONE else (first, second))
         drawn = self._workspace.map_of(self._workspace.current)
         if drawn is None or not have_same_concepts(drawn.head, head):
             self.forget_places()
             self.found.setText("No map of this head is drawn on the slide at hand. Draw it under 'Prospect'.")
             return
         self._drawn = drawn
-        self._pair = grid.concepts[row], ALONE if col == ALONE else grid.concepts[col]
         what = grid.name(row, col)
-        self.tasks.run(find_places(drawn, *self._pair), lambda found: self._take_places(drawn, found, what))
+        self.tasks.run(find_places(drawn, first, second), lambda found: self._take_places(drawn, found, what))
 
     def _take_places(self, drawn: DrawnMap, found: Places, what: str) -> None:
         """Show what was found, unless another slide was taken in hand meanwhile."""
