@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_prospector._napari.layers import METADATA_KEY, provenance, result_layers
+from napari_prospector._napari.layers import METADATA_KEY, LayerTuple, provenance, result_layers
 from napari_prospector._napari.repaint import recolor_concepts, repaint_map
 from napari_prospector._napari.workspace import DrawnMap, workspace_of
 
@@ -91,13 +91,19 @@ def add_result(viewer: Viewer, source: Source, result: ProspectResult) -> DrawnM
 
     from napari_prospector._napari.live_maps import live_maps_of
 
-    for layer in layers_on(viewer, source):
-        viewer.layers.remove(layer)
     # maps that nothing follows would stay where their slide was
     live_maps_of(viewer, workspace_of(viewer))
-    placement = source.placement(result.geometry)
-    for array, arguments, kind in result_layers(result, placement, source.name, source.layer.unique_id):
-        viewer.add_layer(AnyLayer.create(array, arguments, kind))
+    before, placement = layers_on(viewer, source), source.placement(result.geometry)
+    for made in result_layers(result, placement, source.name, source.layer.unique_id):
+        again = next((layer for layer in before if _is_like(layer, made)), None)
+        if again is None:
+            viewer.add_layer(AnyLayer.create(*made))
+        else:
+            before.remove(again)
+            _change_into(again, made)
+    # last: software OpenGL crashes where layers are taken away, drawn without, and others are added
+    for layer in before:
+        viewer.layers.remove(layer)
     return DrawnMap(
         source=source,
         tokens=result.tokens,
@@ -113,6 +119,25 @@ def add_result(viewer: Viewer, source: Source, result: ProspectResult) -> DrawnM
         verdict=result.summary(),
         painter=result.painter,
     )
+
+
+def _is_like(layer: Layer, made: LayerTuple) -> bool:
+    """Say whether a layer shows the same of the same grid: it is changed in place, and stays as the user set it."""
+    old, new = provenance(layer), made[1]["metadata"][METADATA_KEY]
+    is_same = all(old.get(name) == new.get(name) for name in ("kind", "map"))
+    return is_same and layer.data.shape == made[0].shape and layer.data.dtype == made[0].dtype
+
+
+def _change_into(layer: Layer, made: LayerTuple) -> None:
+    """Give a layer what another run drew; opacity, name, and whether concepts are shown, stay as somebody set them."""
+    array, arguments, kind = made
+    layer.data = array
+    for name in ("metadata", "colormap", "features", "contrast_limits", "visible"):
+        if name in arguments and not (name == "visible" and kind == "labels"):
+            setattr(layer, name, arguments[name])
+    for name in ("scale", "translate", "rotate", "shear", "affine", "units"):
+        if name in arguments and not _is_same(getattr(layer, name), arguments[name]):
+            setattr(layer, name, arguments[name])
 
 
 def show_map(viewer: Viewer, source: Source, name: str) -> None:

@@ -58,7 +58,8 @@ class Task(QObject):
         self._worker = create_worker(_run, self._steps, self._stop, _start_thread=False)
         self._worker.yielded.connect(self._progress)
         self._worker.returned.connect(self._finish)
-        self._worker.errored.connect(lambda error: self._finish(Failure(error, is_shown=True)))
+        # not a lambda: a worker may outlive the task, and would hold it with all that its steps know
+        self._worker.errored.connect(self._fail)
         self._worker.start()
 
     def cancel(self) -> None:
@@ -69,6 +70,10 @@ class Task(QObject):
         """Pass on how far it is, but for what was under way when it was cancelled."""
         if not self._stop.is_set():
             self.progressed.emit(progress)
+
+    def _fail(self, error: Exception) -> None:
+        """Pass on an error that the worker has shown."""
+        self._finish(Failure(error, is_shown=True))
 
     def _finish(self, outcome: object) -> None:
         """Pass on what came of it."""
