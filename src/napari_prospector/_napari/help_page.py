@@ -50,6 +50,8 @@ KEYS = (
     Key("]", REGIONS, "Make brush and eraser larger."),
     Key("Space", REGIONS, "Move the slide while it is held."),
     Key("1", REGIONS, "Draw in the first class; 2 to 9 in the others."),
+    Key("Up", "the canvas or the picture, in Why", "Ask about the next token above; Down, Left and Right likewise."),
+    Key("Return", "an example, in Why", "Open its slide, and fly there."),
 )
 
 WIDGETS = (

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QDockWidget, QVBoxLayout, QWidget
 from napari_prospector._napari.bar_chart import ChartRow
 from napari_prospector._napari.camera import camera_of, fly_to
 from napari_prospector._napari.drawn_layers import is_open, layers_on
+from napari_prospector._napari.keys import bind_keys
 from napari_prospector._napari.layers import provenance
 from napari_prospector._napari.why_ask import Asker, ExamplePicture, Nearest, Question, TokenReader, answering
 from napari_prospector._napari.why_canvas import CanvasEars, Marker, slide_px, token_box, world_of
@@ -68,6 +69,7 @@ class WhyWidget(QWidget):
         self._ears = CanvasEars(self._viewer, self._click, self._step, self._drag)
         self.marker = Marker(self._viewer)
         self._connect()
+        bind_keys(self, self.workspace)
         self._clear()
         self._follow()
 
