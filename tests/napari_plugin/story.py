@@ -75,8 +75,8 @@ class Story:
 
     def is_embedded(self, slides: Any) -> bool:
         """Whether the table says of all slides that they are embedded."""
-        states = [str(slides.model.state_of(slide)) for slide in slides.model.slides]
-        return len(states) == N_SLIDES and all(state.startswith("embedded,") for state in states)
+        states = [slides.model.state_of(slide) for slide in slides.model.slides]
+        return len(states) == N_SLIDES and all(state is not None and state.is_finished for state in states)
 
     def fits(self) -> None:
         """Learn a head."""
