@@ -124,3 +124,67 @@ def test_a_slide_without_a_pixel_size_says_what_to_do(prospect: Any, tmp_path: P
     code, out, _ = prospect("info", tmp_path / "a.png")
     assert code == 0
     assert "Pass --mpp" in out
+
+
+@pytest.fixture
+def project(study: Study, tmp_path: Path) -> Path:
+    """A project of the cohort, one slide without a label, with a region and a slide that is gone."""
+    from napari_prospector.study import project as studies
+    from napari_prospector.study.annotations import Region
+    from napari_prospector.study.cohort import Cohort
+    from napari_prospector.study.project_files import Project
+
+    rows = [
+        studies.StudySlide(row.path, row.label, row.group, row.split, row.mpp, row.truth)
+        for row in Cohort.read(study.table)
+    ]
+    rows += [studies.StudySlide(study.slide(0).with_name("later.tif"))]
+    square = ((0.0, 0.0), (0.0, 9.0), (9.0, 9.0))
+    kept = studies.Study().with_slides(rows).with_regions(str(study.slide(0)), [Region(((square,),), "tumour")])
+    with Project(tmp_path / "mine.prospect-project") as made:
+        made.save(kept, {})
+    return tmp_path / "mine.prospect-project"
+
+
+def test_a_project_says_what_is_in_it(project: Path, prospect: Any, prospect_json: Any) -> None:
+    _, found = prospect_json("info", project)
+    assert (found["kind"], found["n_slides"]) == ("project", N_SLIDES + 1)
+    assert found["labels"]["not labelled"] == 1
+    assert found["regions"] == {"tumour": 1}
+    assert found["missing"] == ["later.tif"]
+    code, said, _ = prospect("info", project)
+    assert code == 0
+    assert f"Project of {N_SLIDES + 1} slides" in said
+    assert "regions: 1 on 1 slide: 1 tumour" in said
+    assert "not found: later.tif" in said
+
+
+def test_a_project_stands_for_its_cohort(project: Path, study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    from napari_prospector.study.cohort import Cohort
+
+    labels = Cohort.read(study.table).labels
+    assert Cohort.read(project).labels == labels
+    code, found = prospect_json(
+        "evaluate", study.head, project, "-o", tmp_path, "--grids", study.tokens, "--no-baselines", "--pictures", "0"
+    )
+    assert code == 0, found
+
+
+def test_a_project_stands_for_its_slides(study: Study, prospect_json: Any, tmp_path: Path) -> None:
+    from napari_prospector.study import project as studies
+    from napari_prospector.study.project_files import Project
+
+    slides = [studies.StudySlide(study.slide(0)), studies.StudySlide(study.slide(1), tokens=study.grid(1))]
+    with Project(tmp_path / "two.prospect-project") as made:
+        made.save(studies.Study().with_slides(slides), {})
+        words = ["--grids", study.tokens, "--map", "evidence", "-o", tmp_path / "maps"]
+        code, found = prospect_json("map", study.head, made.folder, *words)
+    assert code == 0, found
+    assert len(list((tmp_path / "maps").glob("*.evidence.csv"))) == 2
+
+
+def test_a_damaged_project_is_refused(project: Path, prospect: Any) -> None:
+    (project / "project.json").write_text("{")
+    code, _, said = prospect("info", project)
+    assert code == 1
+    assert "project.json" in said

@@ -266,3 +266,17 @@ def test_regions_have_their_keys_on_the_canvas(shown: Any, slide_file: Path, qtb
     press(qtbot, keys["Ctrl+Shift+Z"], canvas)
     assert len(workspace.study.slides) == 1
     assert set(keys) == {"B", "E", "L", "[", "]", "Space", "1", "Ctrl+Z", "Ctrl+Shift+Z"}
+
+
+def test_keys_of_concepts_and_why_are_those_that_they_bind() -> None:
+    from napari_prospector._napari import legend_table, why_canvas
+
+    bound = {QKeySequence(key).toString() for key in legend_table.KEYS}
+    assert set(of_table("the table of Concepts")) == bound
+    assert {"Up"} & set(of_table("in Why")) <= set(why_canvas.KEYS)
+
+
+def test_the_guide_lists_every_key_as_the_page_of_help_does() -> None:
+    guide = (MANIFEST.parents[2] / "docs" / "napari" / "keys.md").read_text(encoding="utf-8")
+    listed = [line for line in guide.splitlines() if line.startswith("| `")]
+    assert listed == [f"| `{key.keys}` | {key.where} | {key.does} |" for key in KEYS]

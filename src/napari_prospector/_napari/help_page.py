@@ -31,6 +31,7 @@ class Key:
 
 
 ANYWHERE = "any Prospector widget"
+LEGEND = "the table of Concepts"
 REGIONS = "the canvas, while regions are drawn"
 
 KEYS = (
@@ -50,6 +51,12 @@ KEYS = (
     Key("]", REGIONS, "Make brush and eraser larger."),
     Key("Space", REGIONS, "Move the slide while it is held."),
     Key("1", REGIONS, "Draw in the first class; 2 to 9 in the others."),
+    Key("Alt+Up", "Prospect", "Fly to the region before. Alt+Down: to the next."),
+    Key("F2", LEGEND, "Name the concept."),
+    Key("M", LEGEND, "Merge the selected concepts."),
+    Key("S", LEGEND, "Split a merged concept."),
+    Key("H", LEGEND, "Hide the selected concepts, or show them again."),
+    Key("L", LEGEND, "Highlight the selected concepts, or no longer."),
     Key("Up", "the canvas or the picture, in Why", "Ask about the next token above; Down, Left and Right likewise."),
     Key("Return", "an example, in Why", "Open its slide, and fly there."),
 )

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QDockWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDockWidget, QVBoxLayout
 
 from napari_prospector._napari.bar_chart import ChartRow
 from napari_prospector._napari.camera import camera_of, fly_to
+from napari_prospector._napari.docks import DockedWidget
 from napari_prospector._napari.drawn_layers import is_open, layers_on
 from napari_prospector._napari.keys import bind_keys
 from napari_prospector._napari.layers import provenance
@@ -41,7 +42,7 @@ OUTSIDE = "There is no token there: it is outside of the tissue. Click on the ma
 World = tuple[float, float]
 
 
-class WhyWidget(QWidget):
+class WhyWidget(DockedWidget):
     """Why a place has its score.
 
     Parameters

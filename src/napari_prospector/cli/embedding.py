@@ -109,7 +109,7 @@ def slide_jobs(slides: Sequence[Path], tokens: Path, mpp: float | None) -> list[
     from napari_prospector.study.cohort import Cohort, token_store_path
     from napari_prospector.study.embed_cohort import SlideJob
 
-    tables = [slide for slide in slides if slide.suffix.lower() == ".csv"]
+    tables = [slide for slide in slides if slide.suffix.lower() in (".csv", ".prospect-project")]
     if tables and len(slides) > 1:
         raise InvalidInputError(
             f"SLIDES must be slide files or one cohort table; got {len(slides)} paths with {tables[0].name}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,8 @@ __all__ = ["describe_file", "info"]
 Description = tuple[dict[str, Any], list[str]]
 
 _KNOWN = (
-    "heads (*.prospector), token grids (*.tokens.zarr), cohort tables (*.csv), maps and their tables, evaluations, "
-    "reports, and slides (TIFF, SVS, OME-Zarr, DICOM, PNG, JPEG and others)"
+    "heads (*.prospector), projects (*.prospect-project), token grids (*.tokens.zarr), cohort tables (*.csv), maps and "
+    "their tables, evaluations, reports, and slides (TIFF, SVS, OME-Zarr, DICOM, PNG, JPEG and others)"
 )
 # the first columns of the tables that are made here
 _TOKEN_TABLE = ["row", "col", "row0_px", "col0_px"]
@@ -48,8 +49,8 @@ _OTHER_TABLES = {
 def info(file: Path, as_json: bool) -> None:
     """Say what FILE is, from what it was made and with which encoder.
 
-    FILE is anything that prospect reads or writes: a head, a token grid, a cohort table, a map or its table, an
-    evaluation, a report, a slide.
+    FILE is anything that prospect reads or writes: a project, a head, a token grid, a cohort table, a map or its
+    table, an evaluation, a report, a slide.
     """
     result, lines = describe_file(file)
     told(result, as_json, lines)
@@ -129,6 +130,8 @@ def _folder(file: Path) -> Description:
     from napari_prospector.tokens.formats import is_slide_folder
     from napari_prospector.tokens.store import TokenGrid
 
+    if (file / "project.json").exists():
+        return _project(file)
     if is_map_folder(file):
         return _map_folder(file)
     if is_slide_folder(file):
@@ -151,6 +154,48 @@ def _folder(file: Path) -> Description:
         shares = grid.quality.shares(grid.mask) if grid.quality.measures else None
         found = {"counts": counts, "is_complete": grid.is_complete, "flag_shares": shares}
         return {"kind": "token grid", **found, **attributes}, lines
+
+
+def _project(file: Path) -> Description:
+    """Describe a project; whoever has it open may go on."""
+    from napari_prospector.study.project_files import read_project
+
+    study, _ = read_project(file)
+    labels = Counter(slide.label or "not labelled" for slide in study.slides)
+    regions = Counter(region.label or "no class" for group in study.annotations.values() for region in group)
+    heads = sorted(path.name for path in (file / "heads").glob("*.prospector"))
+    missing = sorted(slide.path.name for slide in study.slides if not slide.path.exists())
+    result = {
+        "kind": "project",
+        "n_slides": len(study.slides),
+        "labels": labels,
+        "missing": missing,
+        "regions": regions,
+        "n_annotated": len(study.annotations),
+        "encoder": study.encoder.name,
+        "head": study.head and study.head.name,
+        "heads": heads,
+    }
+    lines = [
+        f"Project of {_counted(len(study.slides), 'slide')}{_told(labels)}",
+        f"regions: {sum(regions.values())} on {_counted(len(study.annotations), 'slide')}{_told(regions)}",
+        f"encoder: {study.encoder.name}",
+        f"head in use: {study.head.name if study.head else 'none'}; fitted here: {', '.join(heads) or 'none'}",
+    ]
+    if missing:
+        named = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+        lines.append(f"not found: {named}")
+    return result, lines
+
+
+def _counted(number: int, what: str) -> str:
+    """Return a number of things in words."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _told(counts: Counter[str]) -> str:
+    """Return how many there are of each; nothing for nothing."""
+    return ": " + ", ".join(f"{number:,} {name}" for name, number in counts.items()) if counts else ""
 
 
 def _quality(grid: TokenGrid) -> str:

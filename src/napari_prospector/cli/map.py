@@ -106,7 +106,8 @@ def map_slides(
 
     For every slide: NAME.MAP.ome.tif (scores, NaN outside the tissue) and NAME.concepts.ome.tif, both at grid
     resolution with µm; NAME.MAP.csv, one line per token; NAME.MAP.png with slide, map and concepts side by side.
-    SLIDES without a token grid are embedded first, with the head's encoder. A *.tokens.zarr may stand for its slide.
+    SLIDES without a token grid are embedded first, with the head's encoder. A *.tokens.zarr may stand for its slide,
+    and a project (*.prospect-project) for all slides in it.
     """
     from napari_prospector.core.head import load_head
 
@@ -114,6 +115,7 @@ def map_slides(
     model = load_head(head)
     label = label_of(model, target)
     _check_map(model, map_name)
+    slides = _slides_of(slides)
     check_names(slides, "Maps", with_suffix=False)
     check_place(out / "any")
     for note in model.concept_edits_.notes():
@@ -135,6 +137,19 @@ def map_slides(
     if not errors:
         return Exit.OK
     return Exit.PARTLY if written else Exit.REFUSED
+
+
+def _slides_of(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the slides that are meant: those of a project in place of its folder."""
+    from napari_prospector.study.project_files import PROJECT_SUFFIX, read_project
+
+    found: list[Path] = []
+    for path in paths:
+        if path.suffix == PROJECT_SUFFIX:
+            found += [slide.tokens or slide.path for slide in read_project(path)[0].slides]
+        else:
+            found.append(path)
+    return tuple(found)
 
 
 def _contours(threshold: str | None, simplify: float | None, geojson: bool) -> Contours | None:

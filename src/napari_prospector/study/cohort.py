@@ -96,7 +96,7 @@ class Cohort:
         ----------
         path
             CSV in UTF-8, separated by comma, semicolon or tab, with a header. Relative paths in it are relative to
-            its folder.
+            its folder. Of a project's folder (``*.prospect-project``), its ``cohort.csv``.
         check_files
             Whether the files that it names must exist.
         needs_labels
@@ -116,6 +116,8 @@ class Cohort:
             A column is missing or unknown, or a row is wrong; the message names lines and columns.
         """
         table = Path(path)
+        if (table / "project.json").is_file():
+            table /= "cohort.csv"
         lines = _lines(table)
         rows, problems = _parse(lines, table, _REQUIRED if needs_labels else ("path",))
         problems += _conflicts(rows)
