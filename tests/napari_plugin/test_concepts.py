@@ -379,12 +379,15 @@ def test_a_click_on_the_concepts_layer_chooses_the_row(
     def click(*, moved: bool = False) -> None:
         from types import SimpleNamespace
 
-        event: Any = SimpleNamespace(type="mouse_press", position=tuple(layer.data_to_world((row, col))))
+        at = tuple(layer.data_to_world((row, col)))
+        event: Any = SimpleNamespace(type="mouse_press", position=at, pos=(70, 80), button=1, modifiers=())
         for callback in list(layer.mouse_drag_callbacks):
             steps = callback(layer, event)
             if steps is not None:
-                next(steps)
-                event.type = "mouse_move" if moved else "mouse_release"
+                next(steps, None)
+                event.type, event.pos = "mouse_move", (90, 80) if moved else (71, 79)
+                next(steps, None)
+                event.type = "mouse_release"
                 next(steps, None)
 
     click()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConceptPicking"]
 
+STILL_PX = 4.0  # on the screen: hands shake
 MODES = ("pan_zoom", "pick")
 """In which a click is none of painting."""
 
@@ -35,8 +36,13 @@ class ConceptPicking:
         told = weakref.WeakMethod(on_pick)
 
         def clicked(layer: Any, event: Any) -> Generator[None]:
+            if event.button != 1 or event.modifiers:
+                return
+            pressed = np.array(event.pos)
             yield
-            if event.type == "mouse_move":  # a drag moves the canvas
+            while event.type == "mouse_move":
+                yield
+            if np.abs(np.array(event.pos) - pressed).max() >= STILL_PX:  # a drag moves the canvas
                 return
             label = layer.get_value(event.position, world=True)
             method = told()
