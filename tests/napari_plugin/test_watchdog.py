@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -42,3 +43,30 @@ def test_a_loop_that_turns_has_no_block(qtbot: Any) -> None:
     with watching() as dog:
         qtbot.wait(300)
     assert dog.longest("ours").ours == 0
+
+
+def test_what_is_local_to_a_function_dies_with_it_though_it_was_seen_at_work(qtbot: Any) -> None:
+    deaths = []
+
+    class Painter:
+        def __del__(self) -> None:
+            deaths.append(threading.get_ident())
+
+    def paint() -> None:
+        painter = Painter()
+        time.sleep(0.1)
+        assert painter
+
+    def block() -> None:
+        for n_painted in range(1, 6):
+            paint()
+            assert len(deaths) == n_painted
+            # time for another look: the loop still does not turn
+            time.sleep(0.02)
+
+    with watching() as dog:
+        qtbot.wait(50)
+        QTimer.singleShot(0, block)
+        qtbot.wait(900)
+    assert dog.longest("seconds").seconds > 0.4
+    assert deaths == [threading.get_ident()] * 5

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
+from types import CodeType
+from typing import Any
 
 from qtpy.QtCore import QTimer
 
@@ -87,14 +88,27 @@ class Watchdog:
                 continue
             if block is None:
                 block, seen_at = Block(), beat
-            frame = sys._current_frames().get(self._window)
-            _note(block, frame, now - seen_at)
+            _note(block, _stack_of(self._window), now - seen_at)
             seen_at = now
 
 
-def _note(block: Block, frame: FrameType | None, seconds: float) -> None:
+def _stack_of(thread: int) -> list[tuple[dict[str, Any], CodeType, int]]:
+    """Return globals, code and line of the frames of a thread, innermost first.
+
+    No frame is kept: one that outlives its function keeps what is local to it, such as a painter at work, and to let
+    go of that in another thread than Qt's ends in a crash. No call is made on the way, where threads could switch.
+    """
+    stack = []
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        stack += [(frame.f_globals, frame.f_code, frame.f_lineno)]
+        frame = frame.f_back
+    return stack
+
+
+def _note(block: Block, stack: list[tuple[dict[str, Any], CodeType, int]], seconds: float) -> None:
     """Give a piece of time to whom it belongs."""
-    frames = list(_packages(frame))
+    frames = list(_packages(stack))
     if not frames:
         block.waiting += seconds
         return
@@ -107,14 +121,13 @@ def _note(block: Block, frame: FrameType | None, seconds: float) -> None:
             block.ours += seconds
 
 
-def _packages(frame: FrameType | None) -> Iterator[tuple[str, str]]:
+def _packages(stack: list[tuple[dict[str, Any], CodeType, int]]) -> Iterator[tuple[str, str]]:
     """Yield the frames of us and of napari's family, innermost first."""
-    while frame is not None:
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    for names, code, line in stack:
+        package = str(names.get("__name__", "")).partition(".")[0]
         # this file and pytest turn the loop: they are nobody's work
         if package == OURS or package in THEIRS:
-            yield package, f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno} {frame.f_code.co_name}"
-        frame = frame.f_back
+            yield package, f"{code.co_filename.rpartition('/')[2]}:{line} {code.co_name}"
 
 
 @contextmanager
