@@ -58,7 +58,7 @@ def run(panel: ProspectPanel, qtbot: Any) -> None:
 
 def why_of(viewer: Any, qtbot: Any) -> WhyWidget:
     widget = show_widget(viewer, WhyWidget, "Why")
-    qtbot.waitUntil(widget.isVisible, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: widget.isVisible() and widget.marker.is_warm, timeout=LONG_MS)
     return widget
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_prospector._napari.camera import camera_of
 from napari_prospector._napari.layers import METADATA_KEY, provenance
+from napari_prospector._napari.progress import JobProgress, Steps
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from napari_prospector.study.annotations import Region
     from napari_prospector.tokens.geometry import GridGeometry
 
-__all__ = ["CanvasEars", "Marker", "rectangle_region", "slide_px", "token_box", "world_of"]
+__all__ = ["CanvasEars", "Marker", "rectangle_region", "slide_px", "token_box", "warming", "world_of"]
 
 # a mouse that moved less than this, in pixels of the screen, has clicked
 STILL_PX = 4.0
@@ -180,6 +181,17 @@ def token_box(geometry: GridGeometry, row: int, col: int, reach: int = 0) -> NDA
     return np.array([(row0, col0), (row0, col1), (row1, col1), (row1, col0)], dtype=np.float64) - 0.5
 
 
+def warming() -> Steps[bool]:
+    """Outline something where nobody sees it: the first time napari compiles for seconds, which is for a thread."""
+    from napari.layers import Shapes
+
+    yield JobProgress("Preparing to mark")
+    layer = Shapes(ndim=2)
+    box = np.array([(0.0, 0.0), (0.0, 9.0), (9.0, 9.0), (9.0, 0.0)])
+    layer.add_rectangles([box] * len(LINES), edge_width=[width for _, _, width in LINES], face_color="transparent")
+    return True
+
+
 class Marker:
     """Outlines a token and its neighbourhood in a layer of its own, which is in no project and never selected."""
 
@@ -187,6 +199,8 @@ class Marker:
         self._viewer = viewer
         self._layer: Layer | None = None
         self._boxes: list[NDArray[np.float64]] = []
+        self.is_warm = False
+        """Whether `warming` has been done; until then nothing is shown."""
         camera_of(viewer).events.zoom.connect(self._widen)
 
     @property
@@ -196,6 +210,8 @@ class Marker:
 
     def show(self, drawn: DrawnMap, boxes: Sequence[NDArray[np.float64]]) -> None:
         """Outline boxes (4, 2), in pixels of the slide; the last one boldly."""
+        if not self.is_warm:
+            return
         self._boxes = list(boxes)
         layer = self.layer
         if layer is not None and not _lies_on(layer, drawn):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtGui import QFont, QFontMetrics, QGuiApplication, QIcon, QImage, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFrame,
@@ -62,9 +62,10 @@ class ExampleRows(QWidget):
             row.clear()
             for example in examples:
                 slide = nearest.cohort.slides[example.slide].path.name
-                short = row.fontMetrics().elidedText(layer_name(slide), Qt.TextElideMode.ElideMiddle, PICTURE_PX)
+                short = QFontMetrics(_font()).elidedText(layer_name(slide), Qt.TextElideMode.ElideMiddle, PICTURE_PX)
                 item = QListWidgetItem(blank, f"{short}\n{example.distance:.2f}")
                 words = f"{label}: {slide}, row {example.row}, column {example.col}; distance {example.distance:.3g}"
+                item.setFont(_font())
                 item.setData(Qt.ItemDataRole.UserRole, example)
                 item.setData(Qt.ItemDataRole.AccessibleTextRole, words)
                 item.setData(Qt.ItemDataRole.ToolTipRole, _plain(words))
@@ -115,13 +116,10 @@ def _row(name: str) -> QListWidget:
     row.setTextElideMode(Qt.TextElideMode.ElideMiddle)
     row.setWordWrap(True)  # else both lines are made one
     row.setUniformItemSizes(True)
-    font = row.font()
-    font.setPointSizeF(font.pointSizeF() * 0.85)
-    row.setFont(font)
     row.setMinimumWidth(80)
-    lines = 2 * row.fontMetrics().height()
-    row.setGridSize(QSize(PICTURE_PX + 8, PICTURE_PX + lines + 8))
-    row.setFixedHeight(PICTURE_PX + lines + 14)
+    lines = 2 * QFontMetrics(_font()).lineSpacing()
+    row.setGridSize(QSize(PICTURE_PX + 8, PICTURE_PX + lines + 12))
+    row.setFixedHeight(PICTURE_PX + lines + 18)
     row.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
     row.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     return row
@@ -132,6 +130,13 @@ def pixmap_of(pixels: NDArray[np.uint8]) -> QPixmap:
     rows, cols = pixels.shape[:2]
     image = QImage(np.ascontiguousarray(pixels).tobytes(), cols, rows, 3 * cols, QImage.Format.Format_RGB888)
     return QPixmap.fromImage(image)
+
+
+def _font() -> QFont:
+    """Return small letters; of an item's own font the size is known, while a list has that of napari's style sheet."""
+    font = QFont(QGuiApplication.font())
+    font.setPointSizeF(7.5)
+    return font
 
 
 def _blank() -> QPixmap:

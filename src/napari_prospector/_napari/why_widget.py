@@ -18,7 +18,7 @@ from napari_prospector._napari.drawn_layers import is_open, layers_on
 from napari_prospector._napari.keys import bind_keys
 from napari_prospector._napari.layers import provenance
 from napari_prospector._napari.why_ask import Asker, ExamplePicture, Nearest, Question, TokenReader, answering
-from napari_prospector._napari.why_canvas import CanvasEars, Marker, slide_px, token_box, world_of
+from napari_prospector._napari.why_canvas import CanvasEars, Marker, slide_px, token_box, warming, world_of
 from napari_prospector._napari.why_cohort import is_same_head
 from napari_prospector._napari.why_examples import pixmap_of
 from napari_prospector._napari.why_examples_section import ExamplesSection
@@ -68,11 +68,12 @@ class WhyWidget(DockedWidget):
         self._dock: QDockWidget | None = None
         self._is_seen = False
         self._ears = CanvasEars(self._viewer, self._click, self._step, self._drag)
-        self.marker = Marker(self._viewer)
+        self.marker, self.warmer = Marker(self._viewer), Asker(self)
         self._connect()
         bind_keys(self, self.workspace)
         self._clear()
         self._follow()
+        self.warmer.ask(warming)
 
     def _connect(self) -> None:
         """Listen to controls, answers and the workspace."""
@@ -86,6 +87,7 @@ class WhyWidget(DockedWidget):
         self.regions.shown.connect(self._allow_copy)
         self.asker.found.connect(self._show_found)
         self.asker.refused.connect(self._clear)
+        self.warmer.finished.connect(self._begin_marking)
         workspace.maps_changed.connect(self._follow)
         workspace.sources_changed.connect(self._follow)
         workspace.head_changed.connect(self._take_head)
@@ -131,6 +133,11 @@ class WhyWidget(DockedWidget):
             reach = 1 if self._map_of(drawn) == "refined" else drawn.head.radius_
             boxes = [token_box(drawn.geometry, row, col, reach), token_box(drawn.geometry, row, col)]
             self.marker.show(drawn, boxes)
+
+    def _begin_marking(self, _: Any) -> None:
+        """Mark from now on."""
+        self.marker.is_warm = True
+        self._mark()
 
     # -- asking
 
