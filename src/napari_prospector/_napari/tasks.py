@@ -37,9 +37,8 @@ class Task(QObject):
         self._stop = threading.Event()
         self._steps = steps
         self._worker: Any = None
-        # not a method: an object that is gone has none to call
-        stop = self._stop
-        owner.destroyed.connect(lambda *_: stop.set())
+        # no function of ours: where Python collects the owner, it may have been taken apart when Qt calls it
+        owner.destroyed.connect(self._stop.set)
 
     @property
     def is_running(self) -> bool:
