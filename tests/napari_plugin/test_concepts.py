@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QCoreApplication, QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QLineEdit
+from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
 
 from napari_prospector._napari.camera import camera_of
 from napari_prospector._napari.concepts_widget import ConceptsWidget
@@ -25,6 +28,7 @@ from napari_prospector._napari.workspace import Workspace, workspace_of
 from napari_prospector.core.colors import concept_colors
 from napari_prospector.core.head import load_head
 from napari_prospector.study.project import StudySlide
+from napari_prospector.tokens import tilepictures
 
 LONG_MS = 60_000
 LABELS = ["tumour", "normal"] * 3
@@ -377,8 +381,6 @@ def test_a_click_on_the_concepts_layer_chooses_the_row(
     row, col = np.argwhere(drawn.mask)[17]
 
     def click(*, moved: bool = False) -> None:
-        from types import SimpleNamespace
-
         at = tuple(layer.data_to_world((row, col)))
         event: Any = SimpleNamespace(type="mouse_press", position=at, pos=(70, 80), button=1, modifiers=())
         for callback in list(layer.mouse_drag_callbacks):
@@ -400,8 +402,6 @@ def test_a_click_on_the_concepts_layer_chooses_the_row(
     settle(widget, qtbot)
     n_callbacks = len(layer.mouse_drag_callbacks)
     viewer.window.remove_dock_widget(widget)
-    from qtpy.QtCore import QCoreApplication, QEvent
-
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
     assert len(layer.mouse_drag_callbacks) == n_callbacks - 1, "a widget that is gone listens to nothing"
     workspace.edit("Name", replace(workspace.study, concepts=workspace.head.concept_edits_.rename(0, "x")))  # type: ignore[union-attr]
@@ -440,10 +440,6 @@ def test_another_head_while_tiles_are_looked_for_begins_anew(
 def test_cancel_stops_reading_and_the_arrow_goes_on(
     workspace: Workspace, widget: ConceptsWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
-
-    from napari_prospector.tokens import tilepictures
-
     read = tilepictures.tile_picture
 
     def read_slowly(*arguments: Any, **options: Any) -> Any:
@@ -470,11 +466,6 @@ def test_cancel_stops_reading_and_the_arrow_goes_on(
 def test_opened_and_closed_again_and_again_nothing_is_left(
     viewer: Any, workspace: Workspace, cohort: Any, qtbot: Any
 ) -> None:
-    import gc
-
-    from qtpy.QtCore import QCoreApplication, QEvent
-    from qtpy.QtWidgets import QApplication
-
     for _ in range(4):
         widget = show_widget(viewer, ConceptsWidget, "Concepts")
         widget.table.choose([1])
@@ -489,8 +480,6 @@ def test_opened_and_closed_again_and_again_nothing_is_left(
 
 
 def test_the_menu_of_rows_is_that_of_the_buttons(widget: ConceptsWidget, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qtpy.QtWidgets import QMenu
-
     offered: list[tuple[str, bool]] = []
     monkeypatch.setattr(
         QMenu, "exec", lambda menu, _: offered.extend((one.text(), one.isEnabled()) for one in menu.actions())
