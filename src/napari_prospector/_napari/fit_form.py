@@ -49,6 +49,7 @@ class FitForm(QWidget):
         self.seed = QSpinBox()
         self.seed.setRange(0, 2**31 - 1)
         self.seed.setAccessibleName("Seed")
+        self.seed.setToolTip("The same seed gives the same head.")
         self._lay_out()
         self._connect()
 
@@ -69,7 +70,8 @@ class FitForm(QWidget):
         for text, field in (("Concepts", self.concepts), ("Radius", self.radius), ("Kernel", self.kernel)):
             more.addRow(text, field)
         for box in (self.refine, self.by_patient, *self.flags.values()):
-            more.addRow("", box)
+            # over both columns: beside the labels it would be too wide for a dock
+            more.addRow(box)
         more.addRow("Seed", self.seed)
         self.options.addWidget(inner)
         column.addWidget(self.options)

@@ -103,6 +103,7 @@ class FitWidget(DockedWidget):
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(inner)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -117,6 +118,8 @@ class FitWidget(DockedWidget):
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.setMinimumHeight(150)
         self.table.hide()
+        self.open_button.setToolTip("Take another head, from a file.")
+        self.save_button.setToolTip("Write a copy of the head to another file.")
         self.setMinimumWidth(300)
 
     def _connect(self) -> None:

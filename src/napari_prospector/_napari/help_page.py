@@ -75,7 +75,8 @@ WIDGETS = (
 def help_html() -> str:
     """Return the page."""
     rows = "".join(
-        f"<tr><td><b>{escape(key.keys)}</b></td><td>{escape(key.where)}</td><td>{escape(key.does)}</td></tr>"
+        f'<tr><td width="20%"><b>{escape(key.keys)}</b></td><td width="30%">{escape(key.where)}</td>'
+        f"<td>{escape(key.does)}</td></tr>"
         for key in KEYS
     )
     widgets = "".join(f"<li><b>{escape(name)}</b>: {escape(what)}</li>" for name, what in WIDGETS)

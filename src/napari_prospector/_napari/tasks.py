@@ -112,6 +112,7 @@ class TaskBar(QWidget):
         self.progress.setTextVisible(False)
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setAccessibleName("Cancel")
+        self.cancel_button.setToolTip("Stop; what is finished is kept.")
         self.cancel_button.clicked.connect(self.cancel)
         self.status = QLabel()
         self.status.setWordWrap(True)
