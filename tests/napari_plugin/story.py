@@ -11,6 +11,7 @@ import numpy as np
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
+from napari_prospector._napari.annotator import annotator_of
 from napari_prospector._napari.camera import camera_of, canvas_of
 from napari_prospector._napari.docks import show_named
 from napari_prospector._napari.samples import N_SLIDES
@@ -99,16 +100,38 @@ class Story:
         assert set(drawn.maps) == set(drawn.head.maps_)
         assert np.isfinite(drawn.maps[drawn.shown][drawn.mask]).all()
 
+    def works_with_concepts(self) -> None:
+        """Look at typical tiles, rename the strongest concept, hide another and show it again."""
+        concepts = self.widget("Concepts")
+        assert self.workspace.head is not None
+        weights, _ = self.workspace.head.concept_weights("evidence")
+        strongest = int(np.argmax(weights))
+        concepts.choose_concept(strongest)
+        self.wait_until(lambda: concepts.tiles.gallery is not None, LONG_MS)
+        concepts.rename(strongest, "infiltrate")
+        self.wait_until(lambda: self.workspace.head.concept_edits_.name(strongest) == "infiltrate", SOON_MS)
+        scores = np.array(self.workspace.maps[0].maps["evidence"])
+        concepts.act("hide")
+        self.wait_until(lambda: not np.array_equal(self.shown("evidence"), scores, equal_nan=True), SOON_MS)
+        self.workspace.undo()
+        self.wait_until(lambda: np.array_equal(self.shown("evidence"), scores, equal_nan=True), SOON_MS)
+        self.shot("concepts")
+
+    def shown(self, name: str) -> Any:
+        """Return what the layer of a map holds."""
+        return np.array(next(layer.data for layer in self.viewer.layers if layer.name.endswith(f"· {name}")))
+
     def annotates(self) -> None:
         """Draw round a place with the rectangle and the brush, and take the last stroke back."""
         annotate = self.widget("Annotate")
         self.viewer.layers.selection.active = self.viewer.layers[0]
         key = self.workspace.study.slides[0].key
         annotate.tools.buttons["rectangle"].click()
-        self.drags((520.0, 780.0), (840.0, 1120.0))
+        annotator_of(self.viewer).choose_class("tumour")
+        self.drags((180.0, 900.0), (480.0, 1340.0))
         self.wait_until(lambda: len(self.workspace.study.regions(key)) == 1, SOON_MS)
         annotate.tools.buttons["brush"].click()
-        self.drags((800.0, 1700.0), (1050.0, 1850.0))
+        self.drags((950.0, 1650.0), (1150.0, 1800.0))
         self.wait_until(lambda: len(self.workspace.study.regions(key)) == 2, SOON_MS)
         self.shot("annotate")
         annotate.undo.undo_button.click()
@@ -167,6 +190,7 @@ def tell_all(new_viewer: Callable[[], Any], wait_until: WaitUntil, shot: Shot, f
     story.labels_and_embeds()
     story.fits()
     story.draws_a_map()
+    story.works_with_concepts()
     story.annotates()
     story.exports(folder / "export")
     story.saves(folder / "lymphocytes")
