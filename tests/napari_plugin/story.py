@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
@@ -121,6 +122,34 @@ class Story:
         """Return what the layer of a map holds."""
         return np.array(next(layer.data for layer in self.viewer.layers if layer.name.endswith(f"· {name}")))
 
+    def asks_why(self) -> None:
+        """Click the place with the highest score: its parts add up, and there are examples of both classes."""
+        why = self.widget("Why")
+        drawn = self.workspace.maps[0]
+        scores = drawn.maps["evidence"]
+        token = np.unravel_index(int(np.nanargmax(scores)), scores.shape)
+        self.clicks(tuple(drawn.geometry.centre_px(*token)))
+        self.wait_until(lambda: why.answer is not None, SOON_MS)
+        answer = why.answer
+        assert (answer.row, answer.col) == tuple(int(at) for at in token)
+        assert answer.score == pytest.approx(float(scores[token]), rel=1e-6)
+        self.wait_until(lambda: not why.examples.tasks.is_running, LONG_MS)
+        self.shot("why")
+
+    def clicks(self, place: tuple[float, float]) -> None:
+        """Click a place of the slide, (row, col) in pixels."""
+        QTest.mouseMove(canvas_of(self.viewer), self.on_canvas(place))
+        QTest.qWait(50)
+        QTest.mouseClick(canvas_of(self.viewer), LEFT, pos=self.on_canvas(place))
+
+    def on_canvas(self, place: tuple[float, float]) -> QPoint:
+        """Return where a pixel of the slide lies on the canvas."""
+        canvas, camera = canvas_of(self.viewer), camera_of(self.viewer)
+        middle = np.array([canvas.height(), canvas.width()]) / 2
+        world = np.array(self.viewer.layers[0].data_to_world(place))
+        row, col = (world - camera.center[-2:]) * camera.zoom + middle
+        return QPoint(round(col), round(row))
+
     def annotates(self) -> None:
         """Draw round a place with the rectangle and the brush, and take the last stroke back."""
         annotate = self.widget("Annotate")
@@ -142,15 +171,7 @@ class Story:
 
     def drags(self, start: tuple[float, float], stop: tuple[float, float]) -> None:
         """Press the mouse at one place of the slide, (row, col) in pixels, and let go at another."""
-        canvas = canvas_of(self.viewer)
-        slide = self.viewer.layers[0]
-        camera = camera_of(self.viewer)
-        middle = np.array([canvas.height(), canvas.width()]) / 2
-
-        def at(place: tuple[float, float]) -> QPoint:
-            row, col = (np.array(slide.data_to_world(place)) - camera.center[-2:]) * camera.zoom + middle
-            return QPoint(round(col), round(row))
-
+        canvas, at = canvas_of(self.viewer), self.on_canvas
         QTest.mouseMove(canvas, at(start))
         QTest.mousePress(canvas, LEFT, pos=at(start))
         for share in np.linspace(0.1, 1, 10):
@@ -191,6 +212,7 @@ def tell_all(new_viewer: Callable[[], Any], wait_until: WaitUntil, shot: Shot, f
     story.fits()
     story.draws_a_map()
     story.works_with_concepts()
+    story.asks_why()
     story.annotates()
     story.exports(folder / "export")
     story.saves(folder / "lymphocytes")
