@@ -8,8 +8,11 @@ export PYTHONUNBUFFERED = 1
 # What `make bench` leaves to `make bench-accuracy`.
 HOURS := benchmarks/accuracy.py benchmarks/learning_curve.py benchmarks/regret.py benchmarks/patch_tokens.py
 
+# Where there is no screen, a virtual one.
+SCREEN = $(if $(DISPLAY),,xvfb-run --auto-servernum --server-args="-screen 0 1280x800x24")
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench bench-accuracy lint wheel docs clean
+.PHONY: help demo test test-all bench bench-accuracy lint wheel docs pictures clean
 
 help:  ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -42,6 +45,9 @@ wheel: .venv/.lint.done  ## build the wheel, install it elsewhere and start it
 docs: .venv/.docs.done  ## the user guide, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean --quiet
 	@echo "The guide is in site/index.html"
+
+pictures: .venv/.test.done  ## the pictures of the guide, taken in a real viewer
+	$(SCREEN) $(BIN)/python tools/pictures.py
 
 clean:  ## remove all that the other targets made
 	rm -rf .venv .venv-matrix build dist site prospector-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -116,6 +116,7 @@ class Story:
         self.wait_until(lambda: not np.array_equal(self.shown("evidence"), scores, equal_nan=True), SOON_MS)
         self.workspace.undo()
         self.wait_until(lambda: np.array_equal(self.shown("evidence"), scores, equal_nan=True), SOON_MS)
+        self.wait_until(lambda: not concepts.tiles.tasks.is_running, LONG_MS)
         self.shot("concepts")
 
     def shown(self, name: str) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QTabBar, QWidget
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -67,5 +67,16 @@ def show_named(viewer: Viewer, name: str) -> QWidget:
     dock.setWindowTitle(name)
     dock.show()
     dock.raise_()
+    _show_titles_whole(dock)
     assert isinstance(widget, QWidget)
     return widget
+
+
+def _show_titles_whole(dock: QWidget) -> None:
+    """Let the tabs of docks be narrow enough for seven, and scroll rather than cut their titles off."""
+    window = dock.window()
+    for bar in window.findChildren(QTabBar):
+        if bar.parent() is window and not bar.styleSheet():
+            bar.setElideMode(Qt.TextElideMode.ElideNone)
+            bar.setUsesScrollButtons(True)
+            bar.setStyleSheet("QTabBar::tab { padding: 3px 1px; }")
