@@ -24,10 +24,15 @@ def main(arguments: list[str]) -> int:
     images = Path(arguments[0]) if arguments else REPOSITORY / "docs" / "images"
     images.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA", "APPDATA"):
-            os.environ[variable] = scratch
+        use_scratch(Path(scratch))
         tell(images, Path(scratch))
     return 0
+
+
+def use_scratch(scratch: Path) -> None:
+    """Keep all files that programs keep for a user in a folder of our own."""
+    for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA", "APPDATA"):
+        os.environ[variable] = str(scratch)
 
 
 def tell(images: Path, scratch: Path) -> None:

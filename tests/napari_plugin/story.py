@@ -46,8 +46,14 @@ class Story:
         self.rests(self.start.bar)
 
     def widget(self, name: str) -> Any:
-        """Return a widget, opened as its button in Start does."""
-        return show_named(self.viewer, name)
+        """Return a widget, opened as its button in Start does, when the window has had time to show it."""
+        widget = show_named(self.viewer, name)
+        self.pauses()
+        return widget
+
+    def pauses(self) -> None:
+        """Let the window turn, as it does between two things that a hand can do."""
+        QTest.qWait(120)
 
     def rests(self, bar: Any, within_ms: int = LONG_MS) -> None:
         """Wait until a task bar is at rest."""
@@ -64,8 +70,10 @@ class Story:
         slides = self.widget("Slides")
         first = self.workspace.study.slides[0]
         slides.table.selectRow(0)
+        self.pauses()
         slides.ui.label.setCurrentText("unsure")
         slides.ui.label_button.click()
+        self.pauses()
         assert self.workspace.study.slides[0].label == "unsure"
         self.workspace.undo()
         assert self.workspace.study.slides[0] == first
@@ -108,6 +116,7 @@ class Story:
         weights, _ = self.workspace.head.concept_weights("evidence")
         strongest = int(np.argmax(weights))
         concepts.choose_concept(strongest)
+        self.pauses()
         self.wait_until(lambda: concepts.tiles.gallery is not None, LONG_MS)
         concepts.rename(strongest, "infiltrate")
         self.wait_until(lambda: self.workspace.head.concept_edits_.name(strongest) == "infiltrate", SOON_MS)
@@ -155,18 +164,24 @@ class Story:
         """Draw round a place with the rectangle and the brush, and take the last stroke back."""
         annotate = self.widget("Annotate")
         self.viewer.layers.selection.active = self.viewer.layers[0]
+        self.pauses()
         key = self.workspace.study.slides[0].key
         annotate.tools.buttons["rectangle"].click()
+        self.pauses()
         annotator_of(self.viewer).choose_class("tumour")
+        self.pauses()
         self.drags((180.0, 900.0), (480.0, 1340.0))
         self.wait_until(lambda: len(self.workspace.study.regions(key)) == 1, SOON_MS)
         annotate.tools.buttons["brush"].click()
+        self.pauses()
         self.drags((950.0, 1650.0), (1150.0, 1800.0))
         self.wait_until(lambda: len(self.workspace.study.regions(key)) == 2, SOON_MS)
         self.shot("annotate")
         annotate.undo.undo_button.click()
+        self.pauses()
         assert len(self.workspace.study.regions(key)) == 1
         annotate.undo.redo_button.click()
+        self.pauses()
         self.wait_until(lambda: len(self.workspace.study.regions(key)) == 2, SOON_MS)
         annotate.tools.buttons["move"].click()
 

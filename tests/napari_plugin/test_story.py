@@ -9,7 +9,9 @@ import pytest
 from story import tell_all
 from watchdog import Watchdog, watching
 
-LONGEST_S = 0.1
+# the promise is 0.1 s on an idle machine (benchmarks/story.py measures it); here it is processor time, and a slow
+# machine's too
+LONGEST_CPU_S = 0.2
 
 
 def report(dog: Watchdog) -> str:
@@ -18,7 +20,7 @@ def report(dog: Watchdog) -> str:
         f"{what}: {getattr(dog.longest(what), what):.3f} s {dog.longest(what).where}"
         for what in ("seconds", "through_us", "ours", "waiting")
     ]
-    return "\n".join(lines)
+    return "\n".join([f"ours_cpu: {dog.ours_cpu:.3f} s", *lines])
 
 
 def test_the_whole_story(
@@ -38,4 +40,4 @@ def test_the_whole_story(
     with watching() as dog:
         tell_all(new_viewer, wait_until, lambda name: None, tmp_path)
     (tmp_path / "blocks.txt").write_text(report(dog))
-    assert dog.longest("ours").ours <= LONGEST_S, report(dog)
+    assert dog.ours_cpu <= LONGEST_CPU_S, report(dog)

@@ -29,6 +29,8 @@ class Block:
     ----------
     seconds
         How long.
+    cpu
+        Processor seconds that the window's thread spent in it: without what other processes took.
     ours
         Seconds in our code, or in what it calls that is not napari's: numpy, zarr, Qt.
     through_us
@@ -36,10 +38,11 @@ class Block:
     waiting
         Seconds in which no Python code of the window ran: the loop waited for the interpreter or for the machine.
     where
-        Our innermost frames that were seen, with how often.
+        Our innermost frames that were seen, and what of napari's they had called, with how often.
     """
 
     seconds: float = 0.0
+    cpu: float = 0.0
     ours: float = 0.0
     through_us: float = 0.0
     waiting: float = 0.0
@@ -52,7 +55,7 @@ class Watchdog:
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self._window = threading.get_ident()
-        self._beat = time.perf_counter()
+        self._beat, self._spent = time.perf_counter(), time.thread_time()
         self._timer = QTimer()
         self._timer.timeout.connect(self._tick)
         self._timer.start(BEAT_MS)
@@ -66,25 +69,33 @@ class Watchdog:
         self._thread.join()
         self._timer.stop()
 
+    @property
+    def ours_cpu(self) -> float:
+        """Processor seconds of our code in the block that has most of them."""
+        return max(
+            (block.ours * min(block.cpu / block.seconds, 1) for block in self.blocks if block.seconds), default=0
+        )
+
     def longest(self, what: str) -> Block:
         """Return the block with the most seconds of a kind."""
         return max(self.blocks, key=lambda block: float(getattr(block, what)), default=Block())
 
     def _tick(self) -> None:
         """Beat: the loop turns."""
+        self._spent = time.thread_time()
         self._beat = time.perf_counter()
 
     def _watch(self) -> None:
         """Look at the stack of the window's thread while its beat is late."""
-        block, began, seen_at = None, self._beat, time.perf_counter()
+        block, began, seen_at, spent = None, self._beat, time.perf_counter(), self._spent
         while not self._done.is_set():
             time.sleep(LOOK_S)
             now, beat = time.perf_counter(), self._beat
             if now - beat < LATE_S or beat != began:
                 if block is not None:
-                    block.seconds = max(beat - began, 0.0) if beat != began else now - began
+                    block.seconds, block.cpu = beat - began, self._spent - spent
                     self.blocks.append(block)
-                block, began, seen_at = None, beat, max(beat, seen_at if beat == began else beat)
+                block, began, seen_at, spent = None, beat, beat, self._spent
                 continue
             if block is None:
                 block, seen_at = Block(), beat
@@ -114,9 +125,10 @@ def _note(block: Block, stack: list[tuple[dict[str, Any], CodeType, int]], secon
         return
     if any(package == OURS for package, _ in frames):
         block.through_us += seconds
-        package, place = frames[0]
-        ours = next(place for package, place in frames if package == OURS)
-        block.where[ours] = block.where.get(ours, 0) + 1
+        package, innermost = frames[0]
+        where = next(place for package, place in frames if package == OURS)
+        where += "" if package == OURS else f" > {innermost}"
+        block.where[where] = block.where.get(where, 0) + 1
         if package == OURS:
             block.ours += seconds
 

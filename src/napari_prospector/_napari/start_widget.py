@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ __all__ = ["StartWidget"]
 
 WIDGET = "Start"
 SUFFIX = ".prospect-project"
+MODULES = ("slides_widget", "annotate_widget", "fit_widget", "panel", "concepts_widget", "why_widget")
 RESEARCH = "For research use only; not a medical device."
 
 
@@ -267,6 +269,9 @@ class StartWidget(DockedWidget):
 def _recent_steps() -> Steps[tuple[list[Path], list[Unnamed]]]:
     """Look for recent projects and for work without a name."""
     yield JobProgress("Looking for recent work")
+    for name in MODULES:  # each takes tens of milliseconds, which would be felt when its widget is opened
+        import_module(f"napari_prospector._napari.{name}")
+        yield JobProgress("Looking for recent work")
     return recent_projects(), unnamed_projects()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Steps, Stopped, stoppable
 
@@ -117,6 +117,8 @@ class TaskBar(QWidget):
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        # a longer word must not widen the dock: the canvas would be drawn anew at each step
+        self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         # what a file says is text, whatever it looks like
         self.status.setTextFormat(Qt.TextFormat.PlainText)
         row = QHBoxLayout()
