@@ -50,3 +50,17 @@ def test_the_past_is_bounded() -> None:
     while history.undo():
         pass
     assert history.now == 99
+
+
+def test_what_was_always_so_is_so_in_all_states() -> None:
+    history = History("a")
+    for state in "bcd":
+        history.edit(f"set {state}", state)
+    history.undo()
+    history.amend(str.upper)
+    seen = [history.now]
+    while history.undo():
+        seen.append(history.now)
+    while history.redo():
+        pass
+    assert [*seen, history.now] == ["C", "B", "A", "D"]

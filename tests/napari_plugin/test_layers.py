@@ -195,3 +195,21 @@ def test_the_tissue_mask_and_the_flags_of_a_grid_are_layers_hidden_at_their_plac
 )
 def test_a_layer_is_named_after_its_file(file: str, name: str) -> None:
     assert layer_name(file) == name
+
+
+def test_units_are_built_whole_while_threads_make_layers() -> None:
+    script = """
+import threading, sys
+import pint
+from napari_prospector._napari.warming import warm_up
+sys.setswitchinterval(1e-5)
+failed = []
+threading.excepthook = lambda args: failed.append(args.exc_value)
+threads = [threading.Thread(target=warm_up) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert not failed, failed
+assert pint.get_application_registry().pixel == pint.application_registry.get().pixel
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from napari_prospector._napari.keeper import unnamed_projects
 from napari_prospector._napari.panel import ProspectPanel
 from napari_prospector._napari.start_widget import StartWidget
 from napari_prospector._napari.workspace import Workspace, workspace_of
+from napari_prospector.errors import StoreBusyError
 from napari_prospector.study.annotations import Region
-from napari_prospector.study.project import StudySlide
+from napari_prospector.study.project import Study, StudySlide
 from napari_prospector.study.project_files import Project, read_project
 
 LONG_MS = 20_000
@@ -217,3 +219,121 @@ def test_a_project_reopens_with_its_maps_as_they_were_shown(
         np.testing.assert_allclose(layer.extent.world, extent)
     np.testing.assert_array_equal(viewer.layers["s1 · evidence"].data, scores)
     assert len(workspace.study.slides) == 8
+
+
+def project_with(folder: Path, slide: Path) -> Path:
+    """Make a project with one slide."""
+    with Project(folder) as project:
+        project.save(Study().with_slides([StudySlide(slide, "normal")]), {})
+    return folder
+
+
+def test_what_was_changed_in_the_middle_of_saving_is_saved_when_the_window_closes(
+    workspace: Workspace, tmp_path: Path, qtbot: Any
+) -> None:
+    add_slide(workspace, tmp_path / "a.svs")
+    folder = saved(workspace, qtbot)
+    add_slide(workspace, tmp_path / "b.svs")
+    workspace.keeper.save()
+    add_slide(workspace, tmp_path / "c.svs")
+    workspace.keeper.close()
+    assert read_project(folder)[0] == workspace.study
+    qtbot.wait(200)
+    assert read_project(folder)[0] == workspace.study, "the save that was under way wrote nothing older"
+
+
+def test_a_project_that_is_opened_takes_nothing_of_the_work_before(
+    workspace: Workspace, start: StartWidget, tmp_path: Path, qtbot: Any
+) -> None:
+    add_slide(workspace, tmp_path / "a.svs")
+    mine = saved(workspace, qtbot)
+    other = project_with(tmp_path / "other.prospect-project", tmp_path / "theirs.svs")
+    project = Project(other)
+    add_slide(workspace, tmp_path / "b.svs")
+    workspace.keeper.save()
+    start._take_project(project)
+    assert [slide.path.name for slide in read_project(mine)[0].slides] == ["a.svs", "b.svs"]
+    qtbot.wait(200)
+    assert [slide.path.name for slide in read_project(other)[0].slides] == ["theirs.svs"]
+
+
+def test_work_whose_folder_cannot_be_written_any_more_is_kept_without_a_name(
+    workspace: Workspace, start: StartWidget, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_slide(workspace, tmp_path / "a.svs")
+    start.save_as(tmp_path / "mine")
+    qtbot.waitUntil(lambda: workspace.keeper.is_named and workspace.keeper.is_saved, timeout=LONG_MS)
+    shutil.rmtree(tmp_path / "mine.prospect-project")
+    (tmp_path / "mine.prospect-project").write_text("a file stands here")
+    add_slide(workspace, tmp_path / "b.svs")
+    workspace.keeper.close()
+    (found,) = unnamed_projects()
+    assert read_project(found.folder)[0].slides == workspace.study.slides
+
+
+def test_undo_finds_heads_that_moved_with_their_project(
+    workspace: Workspace, start: StartWidget, head_file: Path, tmp_path: Path, qtbot: Any
+) -> None:
+    heads = workspace.keeper.opened().heads
+    heads.mkdir()
+    for name in ("tumour-1.prospector", "tumour-2.prospector"):
+        shutil.copy(head_file, heads / name)
+        workspace.use_head(heads / name)
+    saved(workspace, qtbot)
+    start.save_as(tmp_path / "mine")
+    shutil.copy(head_file, heads / "tumour-3.prospector")  # as a fit does that ends meanwhile
+    workspace.use_head(heads / "tumour-3.prospector")
+    qtbot.waitUntil(lambda: workspace.keeper.is_named and workspace.keeper.is_saved, timeout=LONG_MS)
+    for name in ("tumour-3.prospector", "tumour-2.prospector", "tumour-1.prospector"):
+        assert workspace.study.head == tmp_path / "mine.prospect-project" / "heads" / name
+        qtbot.waitUntil(lambda: workspace.head is not None, timeout=LONG_MS)
+        workspace.undo()
+
+
+def test_a_layer_that_was_hidden_last_is_hidden_when_the_project_reopens(
+    viewer: Any, workspace: Workspace, start: StartWidget, slide_file: Path, qtbot: Any
+) -> None:
+    viewer.open(slide_file, plugin="napari-prospector")
+    add_slide(workspace, slide_file)
+    folder = saved(workspace, qtbot)
+    viewer.layers[0].opacity = 0.25
+    workspace.keeper.close()
+    assert [layer["opacity"] for layer in read_project(folder)[1]["layers"]] == [0.25]
+
+
+def test_a_window_that_closes_while_a_project_opens_leaves_its_view_as_it_was(
+    viewer: Any, workspace: Workspace, start: StartWidget, slide_file: Path, tmp_path: Path, qtbot: Any
+) -> None:
+    entry = {"key": str(slide_file), "kind": "slide", "map": None, "name": "case7"}
+    view = {"layers": [{**entry, "visible": True, "opacity": 0.5, "blending": "translucent"}]}
+    folder = tmp_path / "mine.prospect-project"
+    with Project(folder) as project:
+        project.save(Study().with_slides([StudySlide(slide_file)]), view)
+    start._take_project(Project(folder))
+    workspace.keeper.save()
+    workspace.keeper.close()
+    assert read_project(folder)[1] == view
+    qtbot.waitUntil(lambda: not start.bar.is_running and len(viewer.layers) == 1, timeout=LONG_MS)
+    viewer.layers[0].opacity = 0.75
+    workspace.keeper.close()
+    assert read_project(folder)[1]["layers"][0]["opacity"] == 0.75
+
+
+def test_work_that_is_open_elsewhere_is_not_forgotten(workspace: Workspace, tmp_path: Path, qtbot: Any) -> None:
+    add_slide(workspace, tmp_path / "a.svs")
+    folder = saved(workspace, qtbot)
+    with pytest.raises(StoreBusyError, match="one writer at a time"):
+        keeper_module.forget_unnamed(folder)
+    assert folder.exists()
+
+
+def test_a_window_that_is_kept_open_after_all_goes_on_saving(workspace: Workspace, tmp_path: Path, qtbot: Any) -> None:
+    add_slide(workspace, tmp_path / "a.svs")
+    folder = saved(workspace, qtbot)
+    workspace.keeper.close()
+    add_slide(workspace, tmp_path / "b.svs")
+    saved(workspace, qtbot)
+    assert read_project(folder)[0] == workspace.study
+    with pytest.raises(StoreBusyError, match="one writer at a time"):
+        Project(folder)
+    workspace.keeper.close()

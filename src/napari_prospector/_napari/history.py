@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 __all__ = ["History"]
@@ -60,9 +61,11 @@ class History(Generic[State]):
         self._future.clear()
         self.now = state
 
-    def amend(self, state: State) -> None:
-        """Put another state in place of the present one, as if it had always been so; not undone by `undo`."""
-        self.now = state
+    def amend(self, change: Callable[[State], State]) -> None:
+        """Change all states, those before and after too, as if it had always been so; not undone by `undo`."""
+        self.now = change(self.now)
+        self._past = [(text, change(state)) for text, state in self._past]
+        self._future = [(text, change(state)) for text, state in self._future]
 
     def undo(self) -> bool:
         """Go back by one edit; False where there is none."""

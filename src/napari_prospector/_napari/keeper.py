@@ -24,6 +24,7 @@ from napari_prospector._napari.progress import Failure, JobProgress, Refusal, St
 from napari_prospector._napari.tasks import Task, show_failure
 from napari_prospector.errors import ProspectorError
 from napari_prospector.study.project import Study
+from napari_prospector.tokens.durable import WriterLock, storage_errors
 
 if TYPE_CHECKING:
     from napari_prospector._napari.workspace import Workspace
@@ -79,7 +80,10 @@ class ProjectKeeper(QObject):
         self._is_dirty = False
         # what the files of heads say of their concepts
         self._in_files: dict[Path, ConceptEdits] = {}
-        self._making = threading.Lock()
+        self._making, self._writing = threading.Lock(), threading.Lock()
+        # of the newest save: what is older is written no more
+        self._newest = 0
+        self._held: Mapping[str, Any] | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SAVE_AFTER_MS)
@@ -111,11 +115,22 @@ class ProjectKeeper(QObject):
         self._task = task
         task.start()
 
+    def hold_view(self, view: Mapping[str, Any] | None) -> None:
+        """Keep this view in place of what is open, while that is being opened; None: what is open again."""
+        self._held = view
+
     def adopt(self, project: Project) -> None:
-        """Keep the study in this project from now on; the one before is closed."""
-        if self.project is not None:
-            self.project.close()
-        self.project = project
+        """Keep the study in this project from now on; the one before is written and closed."""
+        self._flush()
+        self._go_to(project)
+
+    def _go_to(self, project: Project) -> None:
+        """Write to another project from now on; what is under way is waited for, what waits is left."""
+        with self._writing:
+            self._newest += 1
+            before, self.project = self.project, project
+        if before is not None:
+            before.close()
 
     def note_head(self, path: Path, edits: ConceptEdits) -> None:
         """Take note of what a head's file says of its concepts; it is written again where they are edited."""
@@ -129,7 +144,7 @@ class ProjectKeeper(QObject):
         folder
             Of the new project; it must not hold one.
         """
-        study, view, old = self._workspace.study, dict(self._view()), self.project
+        study, view, old = self._workspace.study, dict(self._seen()), self.project
 
         def steps() -> Steps[tuple[Project, Study]]:
             from napari_prospector.errors import StorageError
@@ -140,33 +155,64 @@ class ProjectKeeper(QObject):
                 raise StorageError(f"{folder.name} holds a project already. Choose another name.")
             project = Project(folder)
             moved = study
-            if old is not None and study.head is not None and study.head.parent == old.heads:
-                project.heads.mkdir(exist_ok=True)
-                shutil.copytree(old.heads, project.heads, dirs_exist_ok=True)
-                moved = replace(study, head=project.heads / study.head.name)
-            project.save(moved, view)
+            try:
+                if old is not None and study.head is not None and study.head.parent == old.heads:
+                    _take_along(old.heads, project.heads)
+                    moved = replace(study, head=project.heads / study.head.name)
+                project.save(moved, view)
+            except BaseException:
+                project.close()
+                raise
             return project, moved
 
         return steps
 
     def move(self, moved: tuple[Project, Study]) -> None:
         """Go on in the project that `save_as` wrote; an unnamed one is no longer needed."""
-        before = None if self.is_named or self.project is None else self.project.folder
-        self.adopt(moved[0])
-        if before is not None:
-            forget_unnamed(before)
-        if moved[1] != self._workspace.study:
-            self._workspace.move_head(moved[1].head)
+        old, new = self.project, moved[0]
+        is_needed = self.is_named
+        self._go_to(new)
+        if old is not None:
+            # one may have been fitted meanwhile
+            _take_along(old.heads, new.heads)
+            self._workspace.move_heads(lambda path: new.heads / path.name if path.parent == old.heads else path)
+            self._in_files |= {new.heads / path.name: edits for path, edits in self._in_files.items()}
+            if not is_needed:
+                forget_unnamed(old.folder)
         self.touch()
 
     def close(self) -> None:
-        """Let go of the project; what is unsaved is written first, here and now."""
-        self._timer.stop()
-        if self._is_dirty and self._task is None:
-            for _ in self._saving()():
-                pass
+        """Let go of the project; what is unsaved is written first, here and now, and so is what is seen."""
+        if self.project is not None and self._seen() != self.project.view:
+            self._is_dirty = True
+        self._flush()
         if self.project is not None:
             self.project.close()
+
+    def _flush(self) -> None:
+        """Write what is unsaved, here and now; where its place refuses, to a project without a name."""
+        from napari_prospector.study.project_files import Project
+
+        self._timer.stop()
+        if not self._is_dirty and self._task is None:
+            return
+        self._is_dirty = False
+        try:
+            for _ in self._saving()():
+                pass
+        except ProspectorError as error:
+            from napari.utils.notifications import show_error
+
+            try:
+                with Project(_new_unnamed()) as kept:
+                    kept.save(self._workspace.study, dict(self._seen()))
+                show_error(f"{error} This work is kept without a name instead, and offered under 'Start'.")
+            except ProspectorError:
+                show_error(f"The last changes are not saved: {error}")
+
+    def _seen(self) -> Mapping[str, Any]:
+        """Return what is open in the viewer, or is being opened."""
+        return self._view() if self._held is None else self._held
 
     def opened(self) -> Project:
         """Return the project, made without a name where there is none; from any thread."""
@@ -174,20 +220,25 @@ class ProjectKeeper(QObject):
 
         with self._making:
             if self.project is None:
-                self.project = Project(unnamed_folder() / f"{uuid.uuid4().hex[:12]}.prospect-project")
+                self.project = Project(_new_unnamed())
             return self.project
 
     def _saving(self) -> Callable[[], Steps[None]]:
         """Return what saves the study as it is now."""
-        study, view, head = self._workspace.study, dict(self._view()), self._workspace.head
+        study, view, head = self._workspace.study, dict(self._seen()), self._workspace.head
         is_edited = head is not None and self._in_files.get(study.head or Path()) != head.concept_edits_
+        self._newest += 1
+        number = self._newest
 
         def steps() -> Steps[None]:
             yield JobProgress("Saving")
-            self.opened().save(study, view)
-            if is_edited and head is not None and study.head is not None:
-                head.save(study.head)
-                self._in_files[study.head] = head.concept_edits_
+            with self._writing:
+                if number != self._newest:
+                    return
+                self.opened().save(study, view)
+                if is_edited and head is not None and study.head is not None:
+                    head.save(study.head)
+                    self._in_files[study.head] = head.concept_edits_
 
         return steps
 
@@ -231,6 +282,20 @@ def unnamed_folder() -> Path:
     return user_folder() / "unnamed"
 
 
+def _new_unnamed() -> Path:
+    """Return the folder of a new project without a name."""
+    return unnamed_folder() / f"{uuid.uuid4().hex[:12]}.prospect-project"
+
+
+def _take_along(heads: Path, there: Path) -> None:
+    """Copy the heads of a project into another one, but for those that are there."""
+    with storage_errors(there):
+        for file in heads.glob("*.prospector"):
+            if not (there / file.name).exists():
+                there.mkdir(exist_ok=True)
+                shutil.copy2(file, there / file.name)
+
+
 def unnamed_projects() -> list[Unnamed]:
     """Return the work without a name that is open nowhere and not empty, newest first; empty ones are removed."""
     from napari_prospector.study.project_files import Project
@@ -252,9 +317,16 @@ def unnamed_projects() -> list[Unnamed]:
 
 
 def forget_unnamed(folder: Path) -> None:
-    """Remove work without a name; the caller has asked."""
-    if folder.parent == unnamed_folder():
-        shutil.rmtree(folder, ignore_errors=True)
+    """Remove work without a name; the caller has asked.
+
+    Raises
+    ------
+    StoreBusyError
+        It is open somewhere.
+    """
+    if folder.parent == unnamed_folder() and folder.exists():
+        with WriterLock(folder / "project.lock", folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def when(saved_at: float) -> str:

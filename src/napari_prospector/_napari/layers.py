@@ -42,7 +42,6 @@ __all__ = [
     "provenance",
     "result_layers",
     "slide_layer",
-    "warm_up",
 ]
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -465,17 +464,6 @@ def result_layers(
             )
         )
     return layers
-
-
-def warm_up() -> None:
-    """Make one small layer of each kind: the first one imports pandas, scipy and pint, seconds in the GUI thread."""
-    from napari.layers import Layer
-
-    from napari_prospector.tokens.geometry import GridGeometry
-
-    grid, placement = GridGeometry(2, 2, tile=1, stride=1, origin=(0, 0), slide_mpp=1.0), Placement.of_mpp(1.0)
-    Layer.create(*concept_layer(np.zeros((2, 2), np.int32), ["warm"], grid, placement, slide=""))
-    Layer.create(*map_layer(np.zeros((2, 2)), grid, placement, slide="", map="evidence", limit=1.0))
 
 
 def _label_type(n_concepts: int) -> type[np.unsignedinteger[Any]]:

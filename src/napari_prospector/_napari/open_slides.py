@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_prospector._napari.layers import LayerTuple, Placement, grid_layers, provenance, slide_layer, warm_up
+from napari_prospector._napari.layers import LayerTuple, Placement, grid_layers, provenance, slide_layer
 from napari_prospector._napari.progress import JobProgress, Steps
+from napari_prospector._napari.warming import warm_up
 from napari_prospector.study.cohort import TOKENS_SUFFIX
 from napari_prospector.study.project import StudySlide
 

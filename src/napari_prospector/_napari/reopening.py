@@ -16,6 +16,7 @@ from napari_prospector._napari.layers import provenance, slide_layer
 from napari_prospector._napari.progress import JobProgress, Refusal, Steps
 from napari_prospector._napari.request import Facts, ProspectJob, ProspectRequest, plan
 from napari_prospector._napari.view_record import SHOWN
+from napari_prospector._napari.warming import warm_up
 from napari_prospector.errors import ProspectorError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Reopening(QObject):
     def __init__(self, viewer: Viewer, workspace: Workspace, view: Mapping[str, Any], bar: TaskBar) -> None:
         super().__init__(bar)
         self._viewer, self._workspace, self._bar = viewer, workspace, bar
+        self._view = view
         self._layers: list[dict[str, Any]] = list(view.get("layers", ()))
         self._camera: Mapping[str, Any] = view.get("camera", {})
         self._problems: list[str] = []
@@ -69,9 +71,22 @@ class Reopening(QObject):
     def start(self, study: Study) -> None:
         """Put the study in the workspace, then open its slides."""
         for source in list(self._workspace.sources):
-            self._close(source.layer)
+            # what was read from no file could not be opened again
+            if source.path is not None:
+                self._close(source.layer)
+        # what is not open yet is not gone: until all is there, the view that was saved is kept
+        self._workspace.keeper.hold_view(self._view)
+        self._is_waiting = False
         self._workspace.open_study(study)
+        self._bar.finished.connect(self._rest)
         self._bar.run(self._slide_steps(study), self._end, self._add)
+
+    def _rest(self) -> None:
+        """Let the project follow what is seen again, once all is open, or nothing more will be."""
+        if not self._bar.is_running and not self._is_waiting:
+            self._workspace.keeper.hold_view(None)
+            self._bar.finished.disconnect(self._rest)
+            self.deleteLater()
 
     def _close(self, slide: Any) -> None:
         """Close a slide with all that lies on it."""
@@ -96,6 +111,7 @@ class Reopening(QObject):
                     problems.append(str(error))
                     continue
                 array, arguments, kind = slide_layer(slide)
+                warm_up()
                 found = (array, {**arguments, "name": entry["name"]}, kind)
                 yield JobProgress("Opening slides", number + 1, len(wanted), found=found)
             return problems
@@ -112,6 +128,7 @@ class Reopening(QObject):
         """Go on with the maps, once the head is loaded."""
         self._problems += problems
         if self._mapped() and self._workspace.study.head is not None:
+            self._is_waiting = True
             self._workspace.head_changed.connect(self._draw)
             self._draw()
         else:
@@ -128,6 +145,7 @@ class Reopening(QObject):
         if workspace.head is None and workspace.head_problem is None:
             return
         workspace.head_changed.disconnect(self._draw)
+        self._is_waiting = False
         if workspace.head is None:
             self._finish([str(workspace.head_problem)])
             return
@@ -161,6 +179,7 @@ class Reopening(QObject):
         self._show_as_before()
         if told := self._problems + problems:
             self._bar.say("\n".join(told), is_error=True)
+        self._rest()
 
     def _show_as_before(self) -> None:
         """Set what a user had set by hand, of the layers that are there."""

@@ -29,6 +29,7 @@ from napari_prospector._napari.reopening import Reopening, read_for_viewer
 from napari_prospector._napari.settings_dialog import show_settings
 from napari_prospector._napari.tasks import TaskBar
 from napari_prospector._napari.workspace import workspace_of
+from napari_prospector.errors import ProspectorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,10 +190,7 @@ class StartWidget(DockedWidget):
 
     def _take_project(self, project: Project) -> None:
         """Show a project that was read."""
-        keeper = self._workspace.keeper
-        if not keeper.is_saved:
-            keeper.save()
-        keeper.adopt(project)
+        self._workspace.keeper.adopt(project)
         note_recent(project.folder)
         Reopening(self._viewer, self._workspace, project.view, self.bar).start(project.study)
         self.look_for_recent()
@@ -262,8 +260,12 @@ class StartWidget(DockedWidget):
             return
         asked = QMessageBox.question(self, "Forget this work?", f"{item.text()}\n\nIt cannot be brought back.")
         if asked == QMessageBox.StandardButton.Yes:
-            forget_unnamed(Path(item.data(Qt.ItemDataRole.UserRole)[1]))
-            self.look_for_recent()
+            try:
+                forget_unnamed(Path(item.data(Qt.ItemDataRole.UserRole)[1]))
+            except ProspectorError as error:
+                self.bar.say(str(error))
+            else:
+                self.look_for_recent()
 
 
 def _recent_steps() -> Steps[tuple[list[Path], list[Unnamed]]]:

@@ -206,13 +206,15 @@ class Workspace(QObject):
         else:
             self.edit(text or f"Use {path.name}", after)
 
-    def move_head(self, path: Path | None) -> None:
-        """Say that the head's file lies elsewhere now; it is the same head, and nothing to undo."""
+    def move_heads(self, moved: Callable[[Path], Path]) -> None:
+        """Say where the files of heads lie now; they are the same heads, before each edit too, and nothing to undo."""
         before = self.study
-        if path is not None and before.head in self._as_read:
-            self._as_read[path] = self._as_read[before.head]
-        self._history.amend(replace(before, head=path))
-        self.changed.emit(before, self.study)
+        self._as_read |= {moved(path): edits for path, edits in self._as_read.items()}
+        self._history.amend(lambda study: replace(study, head=study.head and moved(study.head)))
+        if self.study != before:
+            if self.head is None:
+                self._load_head()  # it was being read where it lay
+            self.changed.emit(before, self.study)
 
     @property
     def sources(self) -> list[Source]:
@@ -355,7 +357,7 @@ def _reading(path: Path) -> Callable[[], Steps[ProspectorHead]]:
     """Return what reads a head; meanwhile napari imports what its layers will need."""
 
     def steps() -> Steps[ProspectorHead]:
-        from napari_prospector._napari.layers import warm_up
+        from napari_prospector._napari.warming import warm_up
         from napari_prospector.core.head import load_head
 
         yield JobProgress(f"Reading {path.name}")

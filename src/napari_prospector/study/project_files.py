@@ -32,7 +32,7 @@ from napari_prospector.study.annotations import AnnotationClass, Annotations, Re
 from napari_prospector.study.cohort import COLUMNS
 from napari_prospector.study.geojson import read_geojson, write_geojson
 from napari_prospector.study.project import EncoderChoice, Study, StudySlide
-from napari_prospector.tokens.durable import WriterLock, sweep_partials, write_whole
+from napari_prospector.tokens.durable import WriterLock, storage_errors, sweep_partials, write_whole
 
 __all__ = ["PROJECT_SUFFIX", "Project", "read_project"]
 
@@ -77,7 +77,7 @@ class Project:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(os.path.abspath(folder))
-        self._lock = WriterLock(self.folder / "project.lock", self.folder)
+        self._lock: WriterLock | None = WriterLock(self.folder / "project.lock", self.folder)
         self.study = Study()
         self.view: dict[str, Any] = {}
         try:
@@ -85,7 +85,7 @@ class Project:
             if (self.folder / "project.json").exists():
                 self.study, self.view = read_project(self.folder)
         except BaseException:
-            self._lock.release()
+            self.close()
             raise
 
     def __enter__(self) -> Project:
@@ -119,17 +119,23 @@ class Project:
         StorageError
             A file cannot be written; what was saved before is still there.
         """
+        if self._lock is None:
+            # the window was to be closed, and was not
+            self._lock = WriterLock(self.folder / "project.lock", self.folder)
         files = {key: self._write_regions(key, study) for key in study.annotations}
         write_whole(self.folder / "cohort.csv", self._table(study).encode())
         text = json.dumps(self._record(study, view, files), indent=1, ensure_ascii=False)
         write_whole(self.folder / "project.json", text.encode())
         for gone in set(self._files(self.study)) - set(files.values()):
-            (self.folder / gone).unlink(missing_ok=True)
+            with storage_errors(self.folder / gone):
+                (self.folder / gone).unlink(missing_ok=True)
         self.study, self.view = study, dict(view)
 
     def close(self) -> None:
-        """Let others write the folder; harmless when repeated."""
-        self._lock.release()
+        """Let others write the folder, until it is saved again; harmless when repeated."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _files(self, study: Study) -> list[str]:
         """Return the files of the annotations of a study."""
@@ -140,7 +146,8 @@ class Project:
         file, regions = _regions_file(key), study.annotations[key]
         known = self.study.annotations.get(key) is regions and self.study.classes == study.classes
         if not known or not (self.folder / file).exists():
-            (self.folder / file).parent.mkdir(exist_ok=True)
+            with storage_errors(self.folder / file):
+                (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
             used = {region.label for region in regions}
             classes = tuple(kind for kind in study.classes if kind.name in used)
             write_geojson(self.folder / file, Annotations(regions, classes))

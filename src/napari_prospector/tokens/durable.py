@@ -200,8 +200,10 @@ class WriterLock:
         if handle is None:
             return
         if sys.platform != "win32":
-            # while the lock is held: whoever waits on this file will see that it has no name any more
-            self.path.unlink(missing_ok=True)
+            # while the lock is held: whoever waits on this file will see that it has no name any more; where it may
+            # not be removed, the next holder takes it over
+            with contextlib.suppress(OSError):
+                self.path.unlink()
         os.close(handle)
         if sys.platform == "win32":
             with contextlib.suppress(OSError):
