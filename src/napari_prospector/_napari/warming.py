@@ -7,16 +7,27 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["build_units", "warm_up"]
+__all__ = ["warm_up"]
 
 _BUILDING = threading.Lock()
+_WARMED: list[bool] = []
 
 
 def warm_up() -> None:
-    """Make one small layer of each kind: the first one imports pandas, scipy and pint, seconds in the GUI thread."""
-    from napari.layers import Layer
+    """Make one small layer of each kind: the first one imports pandas, scipy and pint, seconds in the GUI thread.
 
-    build_units()
+    Once, and one thread at a time: napari meanwhile silences warnings, which holds for all threads.
+    """
+    with _BUILDING:
+        if not _WARMED:
+            _build_units()
+            _make_layers()
+            _WARMED.append(True)
+
+
+def _make_layers() -> None:
+    """Make one small layer of each kind."""
+    from napari.layers import Layer
 
     from napari_prospector._napari.layers import Placement, concept_layer, map_layer
     from napari_prospector.tokens.geometry import GridGeometry
@@ -26,7 +37,7 @@ def warm_up() -> None:
     Layer.create(*map_layer(np.zeros((2, 2)), grid, placement, slide="", map="evidence", limit=1.0))
 
 
-def build_units() -> None:
+def _build_units() -> None:
     """Build pint's table of units aside and put it in place whole: another thread would meet it half built."""
     from importlib import import_module
 
@@ -36,9 +47,8 @@ def build_units() -> None:
     def is_built() -> bool:
         return not isinstance(pint.application_registry.get(), pint.registry.LazyRegistry)
 
-    with _BUILDING:
+    if not is_built():
+        units = pint.UnitRegistry()
+        # unless a layer that was made meanwhile has built it
         if not is_built():
-            units = pint.UnitRegistry()
-            # unless a layer that was made meanwhile has built it
-            if not is_built():
-                pint.set_application_registry(units)
+            pint.set_application_registry(units)
