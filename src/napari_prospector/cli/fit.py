@@ -164,6 +164,7 @@ def fit(
     from napari_prospector.study.cohort import Cohort
     from napari_prospector.study.cohort_graphs import CohortGraphs
     from napari_prospector.study.patients import as_data
+    from napari_prospector.study.verdict import out_of_fold_verdict
     from napari_prospector.tokens.quality import parse_rules
 
     _check_request(context, out, select)
@@ -181,24 +182,18 @@ def fit(
         fitted = _fitted(learned, _head_settings(options), select, report)
     head = fitted.head
     head.notes_ = (*head.notes_, *graphs.mixtures(table.labels, groups=table.groups))
-    card = graphs.head_card(table, options["datum"]) | ({"selected": fitted.sentence} if select else {})
+    verdict = out_of_fold_verdict(head, [str(label) for label in learned.labels], learned.groups)
+    card = graphs.head_card(table, options["datum"]) | {"out_of_fold": verdict.to_card()}
+    card |= {"selected": fitted.sentence} if select else {}
     head.save(out, card, graphs.head_tensors())
     for note in head.notes_:
         tell(f"Note: {note}", as_json)
-    result = {
-        "head": str(out),
-        "sentence": fitted.sentence,
-        "classes": head.n_data_,
-        "target": head.target_,
-        "n_data": len(learned.labels),
-        "map": head.best_map_,
-        "maps": list(head.maps_),
-        "brier": head.brier_,
-        "is_calibrated": head.is_calibrated_,
-        "notes": list(head.notes_),
-        **fitted.selection,
-    }
-    told(result, as_json, [fitted.sentence, f"Head: {out}", "", head.describe()])
+    datum = "patient" if options["datum"] == "group" else "slide"
+    told(
+        {"head": str(out), "n_data": len(learned.labels), "out_of_fold": verdict.to_card(), **_result(fitted)},
+        as_json,
+        [fitted.sentence, verdict.sentence(datum), f"Head: {out}", "", head.describe()],
+    )
 
 
 @dataclass(frozen=True)
@@ -208,6 +203,22 @@ class _Fitted:
     head: ProspectorHead
     sentence: str
     selection: dict[str, Any]
+
+
+def _result(fitted: _Fitted) -> dict[str, Any]:
+    """Return what --json says of a head."""
+    head = fitted.head
+    return {
+        "sentence": fitted.sentence,
+        "classes": head.n_data_,
+        "target": head.target_,
+        "map": head.best_map_,
+        "maps": list(head.maps_),
+        "brier": head.brier_,
+        "is_calibrated": head.is_calibrated_,
+        "notes": list(head.notes_),
+        **fitted.selection,
+    }
 
 
 def _fitted(
