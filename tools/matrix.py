@@ -1,7 +1,8 @@
 """Run the tests of the window with every napari and every Qt that are promised, and with the oldest packages.
 
-    python3 tools/matrix.py                                        every combination, the tests of the window
+    python3 tools/matrix.py                                        every combination: the story and QUICK_TESTS
     python3 tools/matrix.py --only napari-0.7.0-pyside6            one of them; may be given again
+    python3 tools/matrix.py --whole                                all tests of the window, half an hour each
     python3 tools/matrix.py -- tests/napari_plugin/test_panel.py   pytest's own words after --
     python3 tools/matrix.py --list                                 their names
 
@@ -29,7 +30,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 BESIDE = REPOSITORY / ".venv"
 ENVIRONMENTS = REPOSITORY / ".venv-matrix"
 PROGRAMS, PYTHON_NAME = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
-DEFAULT_TESTS = ("tests/napari_plugin",)
+WINDOW_TESTS = "tests/napari_plugin"
+# The story drives every part in real windows; the others touch what differs between versions of napari and Qt.
+QUICK_TESTS = ("manifest", "story", "start", "fit", "canvas", "repaint_canvas", "layers", "readers", "tasks", "waiting")
 # torch alone is gigabytes, and timm and Captum follow it: they stay those of .venv, in the oldest combination too.
 STAY = ("captum", "timm", "torch")
 OLDEST_NAPARI, NEWEST_NAPARI = "0.7.0", "0.9.2"
@@ -92,7 +95,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=[one.name for one in COMBINATIONS], metavar="NAME")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
-    parser.add_argument("pytest", nargs="*", default=DEFAULT_TESTS, help="what pytest is told")
+    parser.add_argument("--whole", action="store_true", help=f"all of {WINDOW_TESTS}, not the quick ones alone")
+    parser.add_argument("pytest", nargs="*", help="what pytest is told instead")
     asked = parser.parse_args(arguments)
     if asked.list:
         print("\n".join(one.name for one in COMBINATIONS))
@@ -101,9 +105,15 @@ def main(arguments: list[str]) -> int:
         print("There is no .venv to stand on: run `make test` first, or `python3 tools/set_up.py test`.")
         return 1
     chosen = [one for one in COMBINATIONS if not asked.only or one.name in asked.only]
-    outcomes = [try_combination(one, list(asked.pytest)) for one in chosen]
+    tests = asked.pytest or ([WINDOW_TESTS] if asked.whole else quick_tests())
+    outcomes = [try_combination(one, tests) for one in chosen]
     print_table(outcomes)
     return 0 if all(outcome.passed and not outcome.failed for outcome in outcomes) else 1
+
+
+def quick_tests() -> list[str]:
+    """List the files of tests that are run unless others are asked for: some minutes a combination."""
+    return [f"{WINDOW_TESTS}/test_{name}.py" for name in QUICK_TESTS]
 
 
 def try_combination(one: Combination, tests: list[str]) -> Outcome:

@@ -45,6 +45,26 @@ def test_the_oldest_takes_every_lower_bound_but_those_of_the_model_libraries() -
     assert not [line for line in asked if line.startswith(("torch", "timm"))]
 
 
+def test_the_story_and_other_tests_that_are_there_are_run_unless_more_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tests = matrix.quick_tests()
+    assert {"tests/napari_plugin/test_story.py", "tests/napari_plugin/test_manifest.py"} <= set(tests)
+    assert [name for name in tests if not (REPOSITORY / name).is_file()] == []
+    asked = []
+
+    def note(one: Any, tests: list[str]) -> Any:
+        asked.append(tests)
+        return matrix.Outcome(one.name, 1, (), 1.0)
+
+    (tmp_path / ".test.done").touch()
+    monkeypatch.setattr(matrix, "BESIDE", tmp_path)
+    monkeypatch.setattr(matrix, "try_combination", note)
+    for words in ([], ["--whole"], ["--", "-k", "panel"]):
+        assert matrix.main(["--only", "napari-0.7.0-pyqt6", *words]) == 0
+    assert asked == [tests, ["tests/napari_plugin"], ["-k", "panel"]]
+
+
 def test_what_failed_is_named_once_and_skips_are_not_passes(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     case = '<testcase classname="tests.test_panel" name="{}">{}</testcase>'
