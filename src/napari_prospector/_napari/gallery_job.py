@@ -5,7 +5,7 @@ Tokens are looked at once for a head; pictures are read when they are wanted, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_prospector._napari.head_tokens import can_read, head_tokens
 from napari_prospector._napari.progress import JobProgress, Steps, TimeLeft
-from napari_prospector._napari.request import default_tokens_path, encoder_of, other_tokens_paths
-from napari_prospector.errors import InvalidInputError, ProspectorError
+from napari_prospector.errors import InvalidInputError
 from napari_prospector.study.cohort import TOKENS_SUFFIX
 from napari_prospector.study.project import Study, StudySlide
 
@@ -175,39 +175,14 @@ def _embedded(
     slides, places = [], []
     for number, slide in enumerate(study.slides):
         yield JobProgress("Looking for tokens", number, len(study.slides))
-        place = next((place for place in _candidates(slide, head) if _fits(place, head)), None)
+        place = head_tokens(slide, head)
         if place is not None:
             slides.append(slide)
             places.append(place)
     for drawn in maps:
         known = drawn.source.path if drawn.source.kind == "slide" else None
         is_new = drawn.tokens not in places and all(slide.path != known for slide in slides)
-        if is_new and _fits(drawn.tokens, head):
+        if is_new and can_read(head, drawn.tokens):
             slides.append(StudySlide(drawn.tokens if known is None else known, mpp=drawn.geometry.slide_mpp))
             places.append(drawn.tokens)
     return slides, places
-
-
-def _candidates(slide: StudySlide, head: ProspectorHead) -> Iterator[Path]:
-    """Yield where the tokens of a slide may be."""
-    if slide.path.name.endswith(TOKENS_SUFFIX):
-        yield slide.path
-        return
-    if slide.tokens is not None:
-        yield slide.tokens
-    yield default_tokens_path(slide.path, encoder_of(head))
-    yield from other_tokens_paths(slide.path)
-
-
-def _fits(place: Path, head: ProspectorHead) -> bool:
-    """Say whether there is a finished token grid that the head can read."""
-    from napari_prospector.tokens.store import TokenGrid
-
-    if not place.exists():
-        return False
-    try:
-        with TokenGrid.open(place) as grid:
-            head.check_encoder(grid.tokens_card)
-            return grid.is_complete
-    except ProspectorError:
-        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_prospector._napari.head_tokens import head_tokens
 from napari_prospector._napari.progress import JobProgress, Steps, TimeLeft
-from napari_prospector._napari.request import default_tokens_path, encoder_of, other_tokens_paths
-from napari_prospector.errors import ProspectorError
 from napari_prospector.study.cohort import TOKENS_SUFFIX
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def read_cohort(request: CohortRequest) -> Steps[CohortExamples | str]:
     found: dict[int, Path] = {}
     for number, slide in enumerate(request.slides):
         yield JobProgress("Looking for tokens", number, len(request.slides))
-        place = _tokens_of(slide, request.head)
+        place = head_tokens(slide, request.head)
         if place is not None:
             found[number] = place
     if not found:
@@ -118,34 +117,6 @@ def read_cohort(request: CohortRequest) -> Steps[CohortExamples | str]:
     mpps: list[Any] = [grid.geometry.slide_mpp for grid in graphs.grids]
     pictures = TilePictures(graphs.grids, paths, mpps, size_px=PICTURE_PX)
     return CohortExamples(request, index, slides, graphs.grids, pictures, len(request.slides) - len(slides))
-
-
-def _tokens_of(slide: StudySlide, head: ProspectorHead) -> Path | None:
-    """Return the finished token grid of a slide that is of the head's encoder; None where there is none."""
-    from napari_prospector.tokens.store import TokenGrid
-
-    for place in _places(slide, head):
-        if not place.exists():
-            continue
-        try:
-            grid = TokenGrid.open(place)
-            head.check_encoder(grid.tokens_card)
-        except ProspectorError:
-            continue
-        if grid.is_complete:
-            return place
-    return None
-
-
-def _places(slide: StudySlide, head: ProspectorHead) -> Iterator[Path]:
-    """Yield where the tokens of a slide may lie."""
-    if slide.path.name.endswith(TOKENS_SUFFIX):
-        yield slide.path
-        return
-    if slide.tokens is not None:
-        yield slide.tokens
-    yield default_tokens_path(slide.path, encoder_of(head))
-    yield from other_tokens_paths(slide.path)
 
 
 def is_same_head(one: ProspectorHead, other: ProspectorHead) -> bool:
