@@ -52,8 +52,8 @@ class Verdict:
                 f"Nothing could be held out of {self.n_data} {datum}s, so nobody knows how well the classes are told."
             )
         what = "the classes" if self.target is None else repr(self.target)
-        chance = _words(self.auroc)
-        text = f"{chance} {what} from the rest in {datum}s that it has not seen: AUROC {self.auroc.value:.2f}"
+        told = _words(self.auroc).format(f"{what} from the rest")
+        text = f"In {datum}s that it has not seen, the head {told}: AUROC {self.auroc.value:.2f}"
         if not np.isnan(self.auroc.low):
             text += f" [{self.auroc.low:.2f}, {self.auroc.high:.2f}]"
         text += f" ({self.n_data} {datum}s, {self.n_groups} patients or groups)."
@@ -125,7 +125,7 @@ def _words(auroc: Interval) -> str:
     """Return how an AUROC reads, from its interval where there is one."""
     sure = auroc.value if np.isnan(auroc.low) else auroc.low
     if auroc.value < 0.6 or sure <= 0.5:
-        return "The head does not reliably tell"
+        return "does not reliably tell {}"
     if sure > 0.9:
-        return "The head tells very well"
-    return "The head tells well" if sure > 0.75 else "The head tells somewhat"
+        return "tells {} very well"
+    return "tells {} well" if sure > 0.75 else "tells {} to some degree"
