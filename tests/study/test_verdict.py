@@ -51,7 +51,7 @@ def test_of_three_classes_each_is_told_from_the_rest() -> None:
     ("separation", "words"),
     [
         (0.0, "does not reliably tell 'tumour'"),
-        (9.0, "In slides that it has not seen, the head tells 'tumour' from the rest very well: AUROC 1.00"),
+        (9.0, "that it has not seen, the head tells 'tumour' from the rest very well: AUROC 1.00"),
     ],
 )
 def test_the_sentence_says_how_sure_it_is(separation: float, words: str) -> None:
