@@ -183,6 +183,21 @@ def test_annotations_of_a_closed_window_are_on_the_disk(
     assert read_project(file.parent)[0].regions("layer:x")[0].id == square.id
 
 
+@pytest.mark.parametrize("is_removed_first", [False, True])
+def test_a_viewer_that_is_closed_is_remembered_with_its_layers_unless_the_user_removed_them(
+    viewer: Any, workspace: Workspace, slide_file: Path, qtbot: Any, is_removed_first: bool
+) -> None:
+    viewer.open(str(slide_file), plugin="napari-prospector")
+    workspace.keeper.touch()
+    folder = saved(workspace, qtbot)
+    if is_removed_first:
+        viewer.layers.clear()
+        qtbot.wait(50)
+    viewer.close()
+    with Project(folder) as project:
+        assert len(project.view["layers"]) == int(not is_removed_first)
+
+
 def test_a_project_reopens_with_its_maps_as_they_were_shown(
     viewer: Any,
     workspace: Workspace,

@@ -84,6 +84,11 @@ class ProjectKeeper(QObject):
         # of the newest save: what is older is written no more
         self._newest = 0
         self._held: Mapping[str, Any] | None = None
+        # what was seen before layers were removed in this turn of the event loop
+        self._before_removal: Mapping[str, Any] = {}
+        self._turn = QTimer(self)
+        self._turn.setSingleShot(True)
+        self._turn.setInterval(0)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SAVE_AFTER_MS)
@@ -118,6 +123,12 @@ class ProjectKeeper(QObject):
     def hold_view(self, view: Mapping[str, Any] | None) -> None:
         """Keep this view in place of what is open, while that is being opened; None: what is open again."""
         self._held = view
+
+    def note_removal(self, *_: Any) -> None:
+        """Take note of what is seen before layers are removed: napari removes all of them when it closes a viewer."""
+        if not self._turn.isActive():
+            self._before_removal = dict(self._seen())
+            self._turn.start()
 
     def adopt(self, project: Project) -> None:
         """Keep the study in this project from now on; the one before is written and closed."""
@@ -183,9 +194,13 @@ class ProjectKeeper(QObject):
 
     def close(self) -> None:
         """Let go of the project; what is unsaved is written first, here and now, and so is what is seen."""
+        held = self._held
+        if held is None and self._turn.isActive():
+            self._held = self._before_removal
         if self.project is not None and self._seen() != self.project.view:
             self._is_dirty = True
         self._flush()
+        self._held = held
         if self.project is not None:
             self.project.close()
 

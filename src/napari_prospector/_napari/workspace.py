@@ -133,6 +133,7 @@ class Workspace(QObject):
         self._current: Any = None
         events = viewer.layers.events
         events.inserted.connect(self._list_sources)
+        events.removing.connect(self.keeper.note_removal)
         events.removed.connect(self._forget_layer)
         events.reordered.connect(self._list_sources)
         viewer.layers.selection.events.active.connect(self._follow_selection)
