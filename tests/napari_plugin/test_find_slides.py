@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from slide_files import drawn, write_dicom
 
 from napari_prospector._napari.find_slides import Found, find_slides, is_cohort_table
 from napari_prospector.errors import InvalidInputError
@@ -103,3 +104,10 @@ def test_a_cohort_table_is_known_by_its_header(tmp_path: Path, text: str, is_coh
     table.write_text(text, encoding="utf-8-sig")
     assert is_cohort_table(table) is is_cohort
     assert not is_cohort_table(tmp_path / "gone.csv")
+
+
+def test_slides_that_lie_beside_dicom_files_are_found_and_the_dicom_files_are_told(folder: Path) -> None:
+    write_dicom(folder / "scan.dcm", drawn())
+    slides, found = drive(find_slides([folder]))
+    assert [slide.path.name for slide in slides] == ["a.tif", "b.tif", "broken.svs"]
+    assert found.left_out == ("scan.dcm is DICOM and lies among other slides in batch. Add it by itself.",)

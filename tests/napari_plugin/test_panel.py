@@ -247,6 +247,19 @@ def test_a_renamed_and_moved_slide_gets_its_map_where_it_is_now(
     assert panel.form.slide.currentText() == "liver"
 
 
+def test_the_layers_of_a_map_are_named_after_their_slide_when_it_is_renamed(
+    viewer: Any, panel: ProspectPanel, qtbot: Any
+) -> None:
+    panel.run_button.click()
+    finish(panel, qtbot)
+    slide, *drawn = list(viewer.layers)
+    endings = [layer.name.removeprefix(slide.name) for layer in drawn]
+    drawn[0].name, endings[0] = "mine", "mine"
+    for name in ("first", "second"):
+        slide.name = name
+    assert [layer.name.removeprefix("second") for layer in drawn] == endings
+
+
 def test_of_two_slides_the_newest_is_chosen_and_each_gets_its_map(
     viewer: Any, panel: ProspectPanel, planted: Any, tmp_path: Path, qtbot: Any
 ) -> None:

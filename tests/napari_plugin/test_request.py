@@ -95,7 +95,7 @@ def test_a_token_grid_is_its_own_store_and_needs_no_pixel_size() -> None:
     [
         ({"layer": None}, {}, "Open a slide"),
         ({"path": None}, {"slide_mpp": None}, "Layer 'case7' states no pixel size"),
-        ({"head": None}, {}, r"Choose a head: a \*.prospector file"),
+        ({"head": None}, {}, r"Choose a head, a \*.prospector file"),
         ({}, {"head": None}, "tumour.prospector is being loaded"),
         ({}, {"head": None, "head_problem": "It is damaged."}, "It is damaged"),
         ({"target": "benign"}, {}, "'benign' is no class of this head; it knows normal, tumour"),

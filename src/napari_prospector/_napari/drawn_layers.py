@@ -30,6 +30,7 @@ __all__ = [
     "layers_on",
     "move_layers",
     "redraw_layers",
+    "rename_layers",
     "set_opacity",
     "show_above",
     "show_map",
@@ -37,6 +38,9 @@ __all__ = [
 
 OURS = ("map", "concepts", "above")
 """What is drawn on a slide by a head."""
+
+NAME_DOT = " · "
+"""Between the name of a slide and what a layer shows of it."""
 
 # Okabe and Ito's bluish green: on tissue, and on either end of a map's colours, it is neither
 OUTLINE = (0.0, 0.62, 0.45, 1.0)
@@ -239,6 +243,21 @@ def move_layers(viewer: Viewer, drawn: DrawnMap) -> None:
         for name, value in placed.items():
             if not _is_same(getattr(layer, name), value):
                 setattr(layer, name, value)
+
+
+def rename_layers(viewer: Viewer, source: Source, old: str) -> None:
+    """Name the layers on a slide after it, now that it is called otherwise; what a user named stays.
+
+    Parameters
+    ----------
+    viewer, source
+        The slide, under its new name, and where it is open.
+    old
+        What it was called.
+    """
+    for layer in layers_on(viewer, source):
+        if layer.name.startswith(f"{old}{NAME_DOT}"):
+            layer.name = f"{source.name}{layer.name[len(old) :]}"
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -114,7 +114,7 @@ def _all_slides(paths: Sequence[Path], left_out: list[str]) -> Iterator[StudySli
             table = Cohort.read(path, check_files=False, needs_labels=False)
             yield from (StudySlide.of_row(row) for row in table)
         elif path.is_dir() and not _is_one_slide(path):
-            yield from _in_folder(path)
+            yield from _in_folder(path, left_out)
         elif (problem := _problem(path)) is None:
             yield StudySlide(path)
         else:
@@ -122,7 +122,7 @@ def _all_slides(paths: Sequence[Path], left_out: list[str]) -> Iterator[StudySli
             yield None
 
 
-def _in_folder(folder: Path) -> Iterator[StudySlide | None]:
+def _in_folder(folder: Path, left_out: list[str]) -> Iterator[StudySlide | None]:
     """Yield the slides of a folder and of those within it; token grids where there is no slide at all."""
     grids: list[Path] = []
     n_slides = 0
@@ -134,6 +134,9 @@ def _in_folder(folder: Path) -> Iterator[StudySlide | None]:
         # what is a slide, or a part of one, is not searched
         folders[:] = [name for name in within if name not in found and not name.endswith(".zarr")]
         found += sorted(name for name in files if _is_wanted(here / name))
+        series = [name for name in sorted(files) if name.lower().endswith(".dcm")]
+        if series and not _is_one_slide(here):
+            left_out.append(f"{series[0]} is DICOM and lies among other slides in {here.name}. Add it by itself.")
         for name in found:
             n_slides += 1
             yield StudySlide(here / name)
@@ -151,9 +154,16 @@ def _is_one_slide(folder: Path) -> bool:
     try:
         if not folder.name.endswith(".zarr") and not any(file.suffix.lower() == ".dcm" for file in folder.iterdir()):
             return False
-        return is_slide_folder(folder)
+        return is_slide_folder(folder) and not _holds_other_slides(folder)
     except (OSError, ProspectorError):
         return False
+
+
+def _holds_other_slides(folder: Path) -> bool:
+    """Whether slides of another kind lie among DICOM files: then the folder is not one slide, but holds some."""
+    if folder.name.endswith(".zarr"):
+        return False
+    return any(file.suffix.lower() in SLIDE_SUFFIXES - {".dcm", ".ome"} for file in folder.iterdir())
 
 
 def _is_wanted(file: Path) -> bool:

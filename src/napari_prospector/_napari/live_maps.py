@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
-from napari_prospector._napari.drawn_layers import is_open, move_layers, redraw_layers
+from napari_prospector._napari.drawn_layers import is_open, move_layers, redraw_layers, rename_layers
 from napari_prospector._napari.job import class_of
 from napari_prospector._napari.progress import Failure, JobProgress, Refusal, Steps, Stopped
 from napari_prospector._napari.tasks import Task, show_failure
@@ -53,6 +53,7 @@ class LiveMaps(QObject):
         self._viewer, self._workspace = viewer, workspace
         self._task: Task | None = None
         self._followed: list[Any] = []
+        self._names: dict[Any, str] = {}
         workspace.head_changed.connect(self._redraw)
         workspace.maps_changed.connect(self._follow)
         self._follow()
@@ -107,12 +108,22 @@ class LiveMaps(QObject):
     def _follow(self) -> None:
         """Listen to the slides that have maps; a second listening to one of them is none."""
         for layer in self._followed:
+            layer.events.name.disconnect(self._rename)
             for name in MOVES:
                 getattr(layer.events, name).disconnect(self._move)
         self._followed = [drawn.source.layer for drawn in self._workspace.maps]
+        self._names = {drawn.source.layer.unique_id: drawn.source.name for drawn in self._workspace.maps}
         for layer in self._followed:
+            layer.events.name.connect(self._rename)
             for name in MOVES:
                 getattr(layer.events, name).connect(self._move)
+
+    def _rename(self, event: Any) -> None:
+        """Name the layers of a map after its slide."""
+        for drawn in self._workspace.maps:
+            if drawn.source.layer is event.source:
+                old, self._names[event.source.unique_id] = self._names[event.source.unique_id], drawn.source.name
+                rename_layers(self._viewer, drawn.source, old)
 
     def _move(self, event: Any) -> None:
         """Move the layers of a map after its slide."""

@@ -48,11 +48,12 @@ def read_slide(path: Paths) -> list[LayerTuple]:
     """Return the layer of a slide; says so where the file states no pixel size."""
     from napari.utils.notifications import show_warning
 
+    from napari_prospector._napari.waiting import beside_window
     from napari_prospector.tokens.slides import open_slide
 
     file = _single(path)
     assert file is not None
-    slide = open_slide(file)
+    slide = beside_window(lambda: open_slide(file))
     if slide.mpp is None:
         show_warning(f"{slide.mpp_problem} It is shown in pixels. Fill in 'Pixel size' before a head is applied.")
     return [slide_layer(slide)]

@@ -159,7 +159,7 @@ def plan(request: ProspectRequest, facts: Facts) -> ProspectJob | Refusal:
     if request.layer is None:
         return Refusal("Open a slide: drop its file on the viewer.")
     if request.head is None:
-        return Refusal("Choose a head: a *.prospector file, which `prospect fit` makes.")
+        return Refusal("Choose a head, a *.prospector file, or make one under 'Fit'.")
     if facts.head is None:
         return Refusal(facts.head_problem or f"{request.head.name} is being loaded.")
     refusal = _refuse_choice(request, facts.head) or _refuse_pixel_size(request, facts)
