@@ -316,6 +316,29 @@ def test_a_layer_that_was_hidden_last_is_hidden_when_the_project_reopens(
     assert [layer["opacity"] for layer in read_project(folder)[1]["layers"]] == [0.25]
 
 
+def test_layers_that_napari_takes_away_before_it_closes_are_there_when_the_project_reopens(
+    viewer: Any, workspace: Workspace, slide_file: Path, qtbot: Any
+) -> None:
+    viewer.open(slide_file, plugin="napari-prospector")
+    add_slide(workspace, slide_file)
+    folder = saved(workspace, qtbot)
+    viewer.close()
+    qtbot.wait(100)
+    assert [layer["name"] for layer in read_project(folder)[1]["layers"]] == ["case7"]
+
+
+def test_layers_that_a_user_takes_away_are_gone_when_the_project_reopens(
+    viewer: Any, workspace: Workspace, slide_file: Path, qtbot: Any
+) -> None:
+    viewer.open(slide_file, plugin="napari-prospector")
+    add_slide(workspace, slide_file)
+    folder = saved(workspace, qtbot)
+    viewer.layers.clear()
+    saved(workspace, qtbot)
+    viewer.close()
+    assert read_project(folder)[1].get("layers", []) == []
+
+
 def test_a_window_that_closes_while_a_project_opens_leaves_its_view_as_it_was(
     viewer: Any, workspace: Workspace, start: StartWidget, slide_file: Path, tmp_path: Path, qtbot: Any
 ) -> None:

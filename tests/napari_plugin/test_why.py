@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from napari_prospector._napari.docks import show_widget
 from napari_prospector._napari.panel import ProspectPanel, show_panel
 from napari_prospector._napari.request import default_tokens_path
 from napari_prospector._napari.why_canvas import world_of
+from napari_prospector._napari.why_regions import region_names
 from napari_prospector._napari.why_widget import NO_MAP, OUTSIDE, WhyWidget
 from napari_prospector.core.head import load_head
 from napari_prospector.study.annotations import Region
@@ -470,3 +472,12 @@ def test_closing_the_window_while_it_answers_is_harmless(screen: Any, why: WhyWi
     for col in (7, 8, 7, 8):
         why.ask(drawn, 4, col)
     screen.close()
+
+
+def test_regions_without_a_name_are_numbered_in_their_class_and_thousands_take_no_time() -> None:
+    ring = np.array([(0, 0), (0, 9), (9, 9), (9, 0)], float)
+    few = [Region(((ring,),), label, name=name) for label, name in (("a", ""), ("b", ""), ("a", "mine"), ("a", ""))]
+    assert region_names([*few, Region(((ring,),))]) == ["a 1", "b 1", "mine", "a 2", "region 1"]
+    began = time.perf_counter()
+    region_names(few * 5_000)
+    assert time.perf_counter() - began < 0.5

@@ -89,11 +89,14 @@ class ProjectKeeper(QObject):
         self._turn = QTimer(self)
         self._turn.setSingleShot(True)
         self._turn.setInterval(0)
+        self._is_closed = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SAVE_AFTER_MS)
         self._timer.timeout.connect(self.save)
         workspace.changed.connect(self.touch)
+        workspace.sources_changed.connect(self._touch_view)
+        workspace.maps_changed.connect(self._touch_view)
 
     @property
     def is_named(self) -> bool:
@@ -107,8 +110,17 @@ class ProjectKeeper(QObject):
 
     def touch(self, *_: Any) -> None:
         """Save in a moment, for something has changed."""
+        if self._is_closed:
+            # the window was to be closed, and was not
+            self._is_closed, self._held = False, None
         self._is_dirty = True
         self._timer.start()
+
+    def _touch_view(self) -> None:
+        """Save in a moment what is seen, where there is a project."""
+        if self.project is not None and not self._is_closed:
+            self._is_dirty = True
+            self._timer.start()
 
     def save(self) -> None:
         """Save now, in a thread; what changes meanwhile is saved next."""
@@ -203,6 +215,7 @@ class ProjectKeeper(QObject):
         self._held = held
         if self.project is not None:
             self.project.close()
+            self._held, self._is_closed = self.project.view, True
 
     def _flush(self) -> None:
         """Write what is unsaved, here and now; where its place refuses, to a project without a name."""

@@ -84,7 +84,9 @@ class SlidesView(QTableView):
     @property
     def selected(self) -> list[StudySlide]:
         """The slides whose rows are selected, from top to bottom."""
-        rows = sorted(index.row() for index in self.selectionModel().selectedRows())
+        # rows are selected whole; of a range Qt asks nothing of each cell, as it does for `selectedRows`
+        ranges = self.selectionModel().selection()
+        rows = sorted({row for part in ranges for row in range(part.top(), part.bottom() + 1)})
         return [self._slides.slide_at(row) for row in rows]
 
     def select(self, paths: Sequence[Path]) -> None:

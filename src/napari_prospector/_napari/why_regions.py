@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from napari_prospector.study.annotations import Region
     from napari_prospector.study.why_answer import Bar, RegionAnswer
 
-__all__ = ["ABOVE", "RegionsBox", "region_name"]
+__all__ = ["ABOVE", "RegionsBox", "region_names"]
 
 ABOVE = "above the threshold"
 LETTERS = ("A", "B")
@@ -82,14 +83,15 @@ class RegionsBox(QWidget):
 
     def set_regions(self, regions: Sequence[Region]) -> None:
         """Offer the regions of a slide; what is chosen stays, unless it is gone."""
+        names = region_names(regions)
         self._regions = tuple(regions)
         for number, field in enumerate(self.choices):
             chosen = field.currentData()
             field.blockSignals(True)
             field.clear()
             field.addItem("—", None)
-            for region in self._regions:
-                field.addItem(region_name(region, self._regions), region.id)
+            for name, region in zip(names, self._regions, strict=True):
+                field.addItem(name, region.id)
             field.addItem(ABOVE, ABOVE)
             if self._rectangles[number] is not None:
                 field.addItem(f"rectangle {LETTERS[number]}", "rectangle")
@@ -107,8 +109,8 @@ class RegionsBox(QWidget):
             return ABOVE
         if key == "rectangle":
             return RegionChoice(f"rectangle {LETTERS[number]}", self._rectangles[number])
-        region = next((region for region in self._regions if region.id == key), None)
-        return None if region is None else RegionChoice(region_name(region, self._regions), region)
+        named = zip(region_names(self._regions), self._regions, strict=True)
+        return next((RegionChoice(name, region) for name, region in named if region.id == key), None)
 
     @property
     def armed(self) -> int | None:
@@ -162,13 +164,14 @@ class RegionsBox(QWidget):
         self.changed.emit()
 
 
-def region_name(region: Region, among: Sequence[Region]) -> str:
-    """Return what to call a region: its name, or its class and a number."""
-    if region.name:
-        return region.name
-    same = [other for other in among if other.label == region.label and not other.name]
-    number = next((place for place, other in enumerate(same, 1) if other.id == region.id), 1)
-    return f"{region.label or 'region'} {number}"
+def region_names(regions: Sequence[Region]) -> list[str]:
+    """Return what to call each region: its name, or its class and a number."""
+    names, seen = [], Counter[str | None]()
+    for region in regions:
+        if not region.name:
+            seen[region.label] += 1
+        names.append(region.name or f"{region.label or 'region'} {seen[region.label]}")
+    return names
 
 
 def chart_rows(comparison: Comparison) -> list[ChartRow]:
