@@ -110,13 +110,13 @@ def test_the_dialog_changes_settings_and_restores_them(below_0_9: None, qtbot: A
     assert settings() == Settings()
 
 
-def test_settings_open_the_preferences_of_napari_on_our_page(viewer: Any, in_preferences: Any) -> None:
+def test_settings_open_the_preferences_of_napari_on_our_page(in_preferences: Any, viewer: Any) -> None:
     dialog = show_settings(viewer, viewer.window._qt_window)
     assert dialog._list.currentItem().text() == "Prospector"
     dialog.reject()
 
 
-def test_the_encoder_is_that_of_new_work(viewer: Any, in_preferences: Any) -> None:
+def test_the_encoder_is_that_of_new_work(in_preferences: Any, viewer: Any) -> None:
     keep_settings(Settings(encoder="mean-colour"))
     assert workspace_of(viewer).study.encoder == EncoderChoice("mean-colour")
 
