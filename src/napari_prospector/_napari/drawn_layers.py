@@ -122,6 +122,7 @@ def add_result(viewer: Viewer, source: Source, result: ProspectResult) -> DrawnM
         shown=result.job.map,
         verdict=result.summary(),
         painter=result.painter,
+        head_name=result.job.head_name,
     )
 
 

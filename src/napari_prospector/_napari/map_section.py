@@ -120,7 +120,7 @@ class MapSection(QWidget):
             return
         limit, unit = float(drawn.head.color_limits_[name]), map_unit(drawn.head, name, drawn.target)
         self.color_bar.set_scale(limit, unit.name, f"{unit.meaning} The colours are the same on every slide.")
-        self.threshold.set_range(limit, self._thresholds.get(name, 0.0))
+        self.threshold.set_range(limit, self._thresholds.get(name, limit / 2))
         self._show_layer_state(drawn)
         self._measure()
 
@@ -142,14 +142,14 @@ class MapSection(QWidget):
         row, col = ((low + high) / 2).tolist()
         fly_to(self._viewer, (row, col), float(extent))
 
-    def export_request(self, folder: Path, head_name: str) -> ExportRequest | None:
+    def export_request(self, folder: Path) -> ExportRequest | None:
         """Return what the fields ask to be written of the map that is shown; None where none is."""
         if self._drawn is None:
             return None
         box = self.export
         return ExportRequest(
             drawn=MapContent.of_drawn(self._drawn),
-            head_name=head_name,
+            head_name=self._drawn.head_name,
             folder=folder,
             map=self._name,
             threshold=self.threshold.threshold,

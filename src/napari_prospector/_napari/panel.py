@@ -42,7 +42,7 @@ from napari_prospector._napari.request import (
 )
 from napari_prospector._napari.sources import Source
 from napari_prospector._napari.tasks import TaskBar
-from napari_prospector._napari.workspace import workspace_of
+from napari_prospector._napari.workspace import DrawnMap, workspace_of
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -242,8 +242,7 @@ class ProspectPanel(DockedWidget):
 
     def export_to(self, folder: Path) -> None:
         """Write what the fields ask for of the map that is shown; what is there already only after a question."""
-        head = self.workspace.study.head
-        request = self.section.export_request(folder, "" if head is None else head.name)
+        request = self.section.export_request(folder)
         if self.is_running or request is None or not self.section.export.may_replace(export_files(request)):
             return
         self.tasks.run(lambda: export_map(request), self._tell_written)
@@ -275,6 +274,7 @@ class ProspectPanel(DockedWidget):
         head, path = self.workspace.head, self.workspace.study.head
         self.form.show_head_file(path)
         self.form.show_head(head, "" if head is None else head_caption(head))
+        self._show_drawn()
         self.refresh()
         if head is not None and self._start_with is not None and self._start_with[0] == path:
             (_, map, target), self._start_with = self._start_with, None
@@ -316,10 +316,18 @@ class ProspectPanel(DockedWidget):
         """Show what was found on the slide at hand."""
         drawn = self.workspace.map_of(self.workspace.current)
         notes = () if drawn is None else (*drawn.head.notes_, *drawn.head.concept_edits_.notes())
-        for label, text in ((self.verdict, "" if drawn is None else drawn.verdict), (self.notes, "\n".join(notes))):
+        verdict = "" if drawn is None else self._other_head(drawn) + drawn.verdict
+        for label, text in ((self.verdict, verdict), (self.notes, "\n".join(notes))):
             label.setText(text)
             label.setVisible(bool(text))
         self.section.show_map(drawn, "" if drawn is None else self._shown_map())
+
+    def _other_head(self, drawn: DrawnMap) -> str:
+        """Say so where the map is of another head than the one at hand."""
+        head = self.workspace.study.head
+        if head is None or not drawn.head_name or head.name == drawn.head_name:
+            return ""
+        return f"This map is of {drawn.head_name}; press Prospect to draw that of {head.name}.\n"
 
     def _shown_map(self) -> str:
         """Return the map of the slide at hand that is looked at: the chosen one, if its head draws it."""

@@ -241,7 +241,7 @@ class SlidesWidget(DockedWidget):
             study = self.workspace.study.with_slides(slides)
             if study != self.workspace.study:
                 self.workspace.edit("Add sample slides", study)
-            self.ui.adding.say("Slides are labelled. Next: Embed all, then fit a head under Fit.")
+            self.ui.adding.say("These slides have labels. Embed all, then fit a head under Fit.")
 
         self.ui.adding.run(steps, add, on_file)
 

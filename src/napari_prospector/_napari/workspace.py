@@ -72,6 +72,8 @@ class DrawnMap:
         What the head says about the whole slide, for the user.
     painter
         Draws the maps again when concepts are hidden.
+    head_name
+        The file name of the head.
     """
 
     source: Source
@@ -87,6 +89,7 @@ class DrawnMap:
     shown: str = ""
     verdict: str = ""
     painter: MapPainter | None = None
+    head_name: str = ""
 
     def token_at(self, row: int, col: int) -> int | None:
         """Return the number of the token of a cell; None where there is none."""

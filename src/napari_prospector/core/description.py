@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_head"]
 
+_NOT_LISTED = {"encoder", "slides", "out_of_fold", "cohort_fingerprint"}  # said elsewhere, or for programs
+
 N_STRONGEST = 5
 
 
@@ -44,7 +46,7 @@ def describe_head(head: ProspectorHead) -> str:
     ]
     lines += _edited(head)
     lines += [f"- note: {note}" for note in (*head.notes_, *head.concept_edits_.notes())]
-    lines += [f"- {key}: {value}" for key, value in sorted(head.card_.items()) if key not in ("encoder", "slides")]
+    lines += [f"- {key}: {value}" for key, value in sorted(head.card_.items()) if key not in _NOT_LISTED]
     targets = [head.target_] if head.target_ is not None else head.classes_.tolist()
     for label, kernel in zip(targets, head.kernels_.evidence, strict=True):
         lines += ["", f"Strongest evidence for {label} (weight):", *_strongest(head, kernel)]

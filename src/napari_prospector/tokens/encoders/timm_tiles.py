@@ -9,8 +9,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import timm
-import torch
+from napari_prospector.errors import MissingExtraError
+
+try:
+    import timm
+    import torch
+except ModuleNotFoundError as error:
+    raise MissingExtraError(
+        f"Encoders other than 'stain-texture' need timm, torch and torchvision; {error.name} is not installed. Install "
+        "them together (pip install timm torch torchvision), or take 'stain-texture'."
+    ) from error
 
 from napari_prospector.errors import InvalidInputError
 from napari_prospector.tokens.encoders.cards import EncoderCard, EncoderOptions
