@@ -65,20 +65,10 @@ def tell(images: Path, scratch: Path) -> None:
     def shot(name: str) -> None:
         turn(1.0)  # for what fades in and what is drawn late
         viewers[-1].window._qt_window.grab().save(str(images / f"{name}.png"))
-        make_small(images / f"{name}.png")
         print(f"{name}.png")
 
     tell_all(new_viewer, wait_until, shot, scratch)
     viewers[-1].close()
-
-
-def make_small(picture: Path) -> None:
-    """Keep 256 colours: a third of the bytes, and nobody sees the difference."""
-    from PIL import Image
-
-    with Image.open(picture) as image:
-        small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    small.save(picture, optimize=True)
 
 
 if __name__ == "__main__":

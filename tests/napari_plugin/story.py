@@ -77,6 +77,7 @@ class Story:
         assert self.workspace.study.slides[0].label == "unsure"
         self.workspace.undo()
         assert self.workspace.study.slides[0] == first
+        slides.ui.label.setCurrentText("")
         self.wait_until(slides.ui.embed_all_button.isEnabled, SOON_MS)
         slides.ui.embed_all_button.click()
         self.wait_until(lambda: slides.bar.is_running, SOON_MS)
@@ -203,7 +204,6 @@ class Story:
         folder.mkdir()
         prospect.section.export.asked.emit(folder)
         self.wait_until(lambda: not prospect.is_running and len(list(folder.iterdir())) >= 2, LONG_MS)
-        self.shot("export")
 
     def saves(self, folder: Path) -> None:
         """Give the project a name, and wait until it is on the disk."""
@@ -239,7 +239,6 @@ def tell_all(new_viewer: Callable[[], Any], wait_until: WaitUntil, shot: Shot, f
     again.wait_until(lambda: len(again.workspace.maps) == 1, LONG_MS)
     again.rests(again.start.bar)
     compare(before, again.record())
-    again.shot("reopened")
     return story, again
 
 
