@@ -39,6 +39,8 @@ def main() -> None:
         block = dog.longest(what)
         print(f"  {getattr(block, what):6.3f} s  {words}")
     print(f"  {dog.ours_cpu:6.3f} s  processor time in our code (promise: 0.100)")
+    worst = max(dog.blocks, key=lambda block: block.ours, default=None)
+    print("where:", {} if worst is None else worst.where)
     print(f"{sum(block.seconds > 0.1 for block in dog.blocks)} blocks of more than 0.1 s.")
 
 
