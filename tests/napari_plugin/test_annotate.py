@@ -120,7 +120,9 @@ def stroke(viewer: Any, qtbot: Any, *places: tuple[float, float], modifier: Any 
     for start, stop in zip(points, points[1:], strict=False):
         for step in np.linspace(0, 1, 9)[1:]:
             qtbot.mouseMove(canvas, start + (stop - start) * float(step))
-            qtbot.wait(5)
+            qtbot.wait(10)
+        # Qt drops moves that come faster than the canvas is drawn; a corner must not be among them
+        qtbot.wait(60)
     qtbot.mouseRelease(canvas, LEFT, keys, points[-1])
     qtbot.wait(20)
 

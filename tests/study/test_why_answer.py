@@ -147,6 +147,10 @@ def test_what_people_read_adds_up_and_is_near(values: list[float]) -> None:
         assert shown == 0 or value != 0
 
 
+def test_the_smallest_number_is_shown_too() -> None:
+    assert [float(text) for text in shown_values([5e-324])[0]] == [0.0]
+
+
 def test_zero_has_no_sign_and_small_scores_have_an_exponent() -> None:
     assert shown_values([0.0, -1.5]) == (["0.00", "-1.50"], "-1.50")
     assert shown_values([1.2e-6, -3e-7]) == (["+1.20e-06", "-0.30e-06"], "+0.90e-06")

@@ -296,6 +296,8 @@ class Annotator(QObject):
             places.append(layer.world_to_data(event.position)[-2:])
             self._view.extend(event.pos)
             yield
+        # of a quick hand, moves may be dropped: where it let go is always known
+        places.append(layer.world_to_data(event.position)[-2:])
         self._view.clear()
         self._finish(layer, tool, np.asarray(places, np.float64) + 0.5)
 

@@ -319,7 +319,8 @@ def shown_values(values: Sequence[float], total: float | None = None) -> tuple[l
     whole = math.fsum(values) if total is None else total
     largest = max((abs(value) for value in (*values, whole)), default=0.0)
     exponent = math.floor(math.log10(largest)) if largest else 0
-    decimals = max(0, _DIGITS - 1 - exponent)
+    # a float holds 10**308 at most
+    decimals = min(max(0, _DIGITS - 1 - exponent), 300)
     units = [value * 10**decimals for value in values]
     want = round(whole * 10**decimals)
     counts = [math.floor(unit) for unit in units]
